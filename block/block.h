@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Block devices as the rest of minivmm sees them: a size, and asynchronous requests on iovecs.
+ * Knows nothing of guests. Back ends: raw, qcow2.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct blk;
+struct loop;
+
+enum blk_format {
+	/* By the file's name: .qcow2 is qcow2, anything else raw. The content is never trusted
+	 * to choose; where it contradicts the choice, blk_open refuses. */
+	BLK_FORMAT_BY_NAME,
+	BLK_FORMAT_RAW,
+	BLK_FORMAT_QCOW2,
+};
+
+enum blk_op {
+	BLK_READ,
+	BLK_WRITE,
+	BLK_FLUSH,        /* data and metadata written before are on stable storage */
+	BLK_DISCARD,      /* contents become undefined (here: zeroes or unchanged) */
+	BLK_WRITE_ZEROES, /* contents become zeroes */
+};
+
+struct blk_options {
+	const char *path;
+	enum blk_format format;
+	bool readonly;
+	bool direct; /* O_DIRECT */
+};
+
+struct blk_info {
+	uint64_t size_bytes; /* a multiple of 512 as the guest sees it */
+	uint32_t block_bytes; /* best request granularity: 512 or 4096 */
+	uint32_t cluster_bytes; /* allocation unit, or 0 */
+	bool readonly;
+	bool can_discard;
+	bool can_write_zeroes;
+	const char *format; /* "raw", "qcow2" */
+};
+
+/* One request. Owned by the block layer from submit to `done`. */
+struct blk_req {
+	enum blk_op op;
+	bool unmap;            /* WRITE_ZEROES: may give the space back */
+	uint64_t offset_bytes; /* multiple of 512 */
+	uint64_t len_bytes;    /* multiple of 512; sum of iov for READ and WRITE, 0 for FLUSH */
+	const struct iovec *iov; /* valid until done; any alignment */
+	unsigned int iovcnt;
+	/* err: 0 or -errno (-EIO, -ENOSPC, -EROFS, -EINVAL out of range, -ENOTSUP). Runs exactly
+	 * once, on the device's loop, never inside blk_submit. */
+	void (*done)(struct blk_req *req, int err);
+
+	/* Private to the block layer; room enough that the hot path allocates nothing. */
+	union {
+		uint64_t align;
+		unsigned char bytes[192];
+	} priv;
+};
+
+/*
+ * Open `opts->path` on `loop`, take the image locks, and check all that can be checked.
+ * Synchronous; before the loop runs or on its thread. 0 or -errno; logs.
+ */
+int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out);
+
+/* No request may be in flight. Writes back metadata and syncs. 0 or -errno; logs. NULL is fine. */
+int blk_close(struct blk *blk);
+
+const struct blk_info *blk_info(const struct blk *blk);
+
+/* On the device's loop. Ranges are checked here: what lies outside the device fails. */
+void blk_submit(struct blk *blk, struct blk_req *req);
+
+/*
+ * Read synchronously, for boot code that looks into a disk before the machine runs.
+ * 0 or -errno.
+ */
+int blk_read_sync(struct blk *blk, void *buf, uint64_t len_bytes, uint64_t offset_bytes);

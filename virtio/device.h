@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtio device (virtio 1.2, chapter 2), between its transport and its back end.
+ *
+ * Two sides, two threads. The transport's side runs on vCPU threads, under the device's lock:
+ * status, features, queue registers, config space. The device's side runs on its loop: live
+ * queues, kicks, completions. What the driver wrote is validated into live queues at
+ * DRIVER_OK, and posted to the loop; a reset is posted too, and the status reads non-zero until
+ * the loop has drained what was in flight (2.1.2).
+ *
+ * States of the loop's side: idle -> live (activate) -> draining (quiesce, until
+ * virtio_quiesced) -> idle. `broken` sticks from virtio_broken until the reset.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/log.h"
+#include "util/loop.h"
+#include "virtio/queue.h"
+
+struct mem;
+struct virtio_dev;
+
+#define VIRTIO_QUEUES_MAX 18
+
+struct virtio_ops {
+	const char *name;        /* for messages: "blk" */
+	uint16_t id;             /* virtio device id (5.) */
+	uint32_t pci_class;      /* 24-bit class code a PCI transport shows */
+	uint16_t queue_size_max; /* power of two */
+	size_t config_bytes;
+
+	/* Mandatory: config space [offset, offset + len), inside config_bytes; vCPU thread, under
+	 * the lock. */
+	void (*config_read)(struct virtio_dev *dev, size_t offset, void *data, size_t len);
+	/* Optional: absent means read-only. */
+	void (*config_write)(struct virtio_dev *dev, size_t offset, const void *data, size_t len);
+
+	/* On the loop. */
+	/* Optional: queues are live (dev->queues[i].vq, NULL where not enabled), dev->features
+	 * final. */
+	void (*activate)(struct virtio_dev *dev);
+	/* Mandatory: queue `index` was kicked, or just became live. */
+	void (*kick)(struct virtio_dev *dev, unsigned int index);
+	/* Optional: stop popping, and call virtio_quiesced once nothing is in flight (at once
+	 * is fine). Absent: nothing is ever in flight. */
+	void (*quiesce)(struct virtio_dev *dev);
+	/* Mandatory: idle, off the loop; free everything incl. `dev` itself. */
+	void (*destroy)(struct virtio_dev *dev);
+};
+
+/* What a transport gives a device; set by the transport before the guest runs. */
+struct virtio_transport {
+	/* Any thread; cheap. */
+	void (*queue_irq)(void *owner, unsigned int queue);
+	void (*config_irq)(void *owner);
+	void *owner;
+};
+
+struct virtio_queue {
+	struct vq_config config; /* as the driver wrote it; under the lock */
+	bool enabled;            /* likewise */
+	uint16_t msix_vector;    /* likewise; the transport's */
+	int kick_fd;             /* eventfd, the doorbell; for the device's lifetime */
+	struct loop_watch *watch; /* the loop's side */
+	struct virtqueue *vq;     /* the loop's side: live, or NULL */
+	struct virtio_dev *dev;
+};
+
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	struct loop *loop;
+	const struct mem *mem;
+	char name[16]; /* "blk0" */
+	uint64_t offered;
+	unsigned int nqueues;
+	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
+	struct virtio_transport transport;
+	struct log_limit log_limit;
+
+	/* vCPU threads, under the lock */
+	pthread_mutex_t lock;
+	uint8_t status;
+	uint64_t driver_features;
+	bool resetting; /* a reset is on its way through the loop */
+	atomic_uint config_generation;
+
+	/* loop */
+	uint64_t features; /* negotiated; fixed while live */
+	bool live, draining;
+	atomic_bool broken; /* set on the loop, shown as NEEDS_RESET in the status */
+	struct loop_call activate_call, reset_call;
+};
+
+/* Fill in what is common, create doorbells. `nqueues` <= VIRTIO_QUEUES_MAX. 0 or -errno. */
+int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name,
+		    struct loop *loop, const struct mem *mem, uint64_t features,
+		    unsigned int nqueues);
+void virtio_dev_finish(struct virtio_dev *dev);
+
+/* --- for devices, on the loop --- */
+
+static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature)
+{
+	return dev->features >> feature & 1;
+}
+
+/* Publish what was pushed on queue `index` and interrupt the driver if it wants that. */
+void virtio_publish(struct virtio_dev *dev, unsigned int index);
+/* The driver broke the rules beyond an error status: DEVICE_NEEDS_RESET (2.1.1), said once. */
+void virtio_broken(struct virtio_dev *dev, const char *why);
+/* Answers ops->quiesce. */
+void virtio_quiesced(struct virtio_dev *dev);
+/* Config space changed: bump the generation and interrupt. Any thread, not under the lock. */
+void virtio_config_changed(struct virtio_dev *dev);
+
+/* --- for transports, on vCPU threads --- */
+
+uint8_t virtio_get_status(struct virtio_dev *dev);
+void virtio_set_status(struct virtio_dev *dev, uint8_t status);
+/* 32 bits of the feature words; `select` 0 or 1. */
+uint32_t virtio_get_features(struct virtio_dev *dev, uint32_t select);
+uint32_t virtio_get_driver_features(struct virtio_dev *dev, uint32_t select);
+void virtio_set_driver_features(struct virtio_dev *dev, uint32_t select, uint32_t value);
+void virtio_config_read(struct virtio_dev *dev, uint64_t offset, void *data, unsigned int len);
+void virtio_config_write(struct virtio_dev *dev, uint64_t offset, const void *data,
+			 unsigned int len);
+
+/* --- for the machine --- */
+
+/* vCPUs are stopped: reset the device and wait until it is idle; the loop is running. */
+void virtio_dev_stop(struct virtio_dev *dev);
+/* Then ops->destroy. Accepts NULL. */
+void virtio_dev_destroy(struct virtio_dev *dev);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Split virtqueues (virtio 1.2, section 2.7), the device's side: indirect descriptors and
+ * EVENT_IDX. Used on the device's loop only.
+ *
+ *	while ((r = vq_pop(vq, &chain)) == 1)
+ *		... vq_push(vq, chain.head, written) now or later ...
+ *	if (vq_publish(vq))
+ *		raise the interrupt
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct mem;
+
+#define VQ_SIZE_MAX 1024
+/* A chain has at most as many descriptors as the queue, each inside one RAM region. */
+#define VQ_IOV_MAX VQ_SIZE_MAX
+
+/* What the driver wrote through the transport; vq_init validates it into a live queue. */
+struct vq_config {
+	uint16_t size;
+	uint64_t desc_gpa, avail_gpa, used_gpa;
+	bool event_idx; /* VIRTIO_F_EVENT_IDX negotiated */
+	bool indirect;  /* VIRTIO_F_INDIRECT_DESC negotiated */
+};
+
+/* A checked chain: device-readable buffers first, then device-writable ones. */
+struct vq_chain {
+	uint16_t head;
+	unsigned int out_count; /* iov[0 .. out_count) is for the device to read */
+	unsigned int in_count;  /* iov[out_count .. out_count + in_count) to write */
+	uint64_t out_bytes, in_bytes;
+	struct iovec *iov; /* belongs to the queue until the next vq_pop: copy what must last */
+};
+
+struct virtqueue;
+
+/* 0 or -errno: -EINVAL size or alignment, -EFAULT not in RAM, -ENOMEM. */
+int vq_create(const struct mem *mem, const struct vq_config *config, struct virtqueue **out);
+void vq_destroy(struct virtqueue *vq);
+uint16_t vq_size(const struct virtqueue *vq);
+
+/* 1: *chain is the next request; 0: none; -EPROTO: the ring is broken for good. */
+int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
+/* Give the chain of the last vq_pop back, to be popped again. */
+void vq_unpop(struct virtqueue *vq);
+/* Return a chain; `written` bytes were written to it. Not visible before vq_publish. */
+void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
+/* Show the driver what was pushed. True: it wants an interrupt for it. */
+bool vq_publish(struct virtqueue *vq);
+/* Ask the driver not to kick; and ask it to. True: more came meanwhile, pop again. */
+void vq_disarm(struct virtqueue *vq);
+bool vq_arm(struct virtqueue *vq);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest RAM: sorted regions, fixed once created, so that every thread reads them without a
+ * lock. mem_at is the only way from a guest physical address to a pointer.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MEM_REGIONS_MAX 2
+
+struct mem_region {
+	uint64_t gpa;
+	uint64_t len_bytes;
+	uint8_t *hva;
+};
+
+struct mem {
+	unsigned int count;
+	struct mem_region regions[MEM_REGIONS_MAX];
+};
+
+/* Anonymous memory, split around the hole below 4 GiB. `len_bytes`: multiple of 4096. */
+int mem_init(struct mem *mem, uint64_t len_bytes);
+void mem_finish(struct mem *mem);
+
+/*
+ * The host address of [gpa, gpa + len_bytes), or NULL where any of it is not RAM of one
+ * region. A length of 0 is valid anywhere in RAM. The guest may change what is there at any
+ * time: copy, check the copy, use the copy.
+ */
+void *mem_at(const struct mem *mem, uint64_t gpa, uint64_t len_bytes);
+
+/* Copy in or out. 0 or -EFAULT. */
+int mem_read(const struct mem *mem, uint64_t gpa, void *buf, size_t len_bytes);
+int mem_write(const struct mem *mem, uint64_t gpa, const void *buf, size_t len_bytes);
+
+/* End of the RAM below 4 GiB, and of all RAM (at least 4 GiB if there is high RAM). */
+uint64_t mem_low_end(const struct mem *mem);
+uint64_t mem_end(const struct mem *mem);
+uint64_t mem_total(const struct mem *mem);

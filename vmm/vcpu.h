@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A vCPU: a thread that runs the guest and answers register traps. It never does I/O and
+ * never waits for it.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vm;
+
+/* How the boot processor starts. The other processors wait for INIT and SIPI. */
+enum vcpu_mode {
+	VCPU_PROTECTED_32, /* flat segments, paging off: PVH and the 32-bit boot protocol */
+	VCPU_LONG_64,      /* flat segments, paging on with `cr3`: the 64-bit boot protocol */
+};
+
+struct vcpu_entry {
+	enum vcpu_mode mode;
+	uint64_t rip;
+	uint64_t rsp;
+	uint64_t rbx; /* PVH: hvm_start_info */
+	uint64_t rsi; /* Linux: boot_params */
+	uint64_t cr3; /* VCPU_LONG_64: page tables the boot code wrote */
+	uint64_t gdt_gpa; /* null, unused, 0x10 code, 0x18 data, as the boot code wrote it */
+	uint16_t gdt_len_bytes;
+};
+
+enum vcpu_exit_kind {
+	VCPU_EXIT_PIO_IN,
+	VCPU_EXIT_PIO_OUT,
+	VCPU_EXIT_MMIO_READ,
+	VCPU_EXIT_MMIO_WRITE,
+	VCPU_EXIT_OTHER, /* addr: the KVM exit reason */
+};
+
+/* Exits to user space by kind and address; the last slot takes what does not fit. */
+#define VCPU_STAT_SLOTS 64
+struct vcpu_stat {
+	enum vcpu_exit_kind kind;
+	uint64_t addr;
+	uint64_t count;
+};
+
+struct vcpu {
+	struct vm *vm;
+	unsigned int index;
+	uint32_t apic_id;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool started;
+	struct vcpu_stat stats[VCPU_STAT_SLOTS]; /* owned by the thread; read after it ended */
+};
+
+int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index);
+void vcpu_finish(struct vcpu *vcpu);
+/* Set the boot processor's registers. 0 or -errno. */
+int vcpu_set_entry(struct vcpu *vcpu, const struct vcpu_entry *entry);
+int vcpu_start(struct vcpu *vcpu);
+/* Make the thread leave the guest, soon; then join it. vm->stopping is set before. */
+void vcpu_kick(struct vcpu *vcpu);
+void vcpu_join(struct vcpu *vcpu);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* A virtual machine: its memory, buses, interrupts and processors. No device is named here. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/bus.h"
+#include "vmm/irq.h"
+#include "vmm/mem.h"
+#include "vmm/vcpu.h"
+
+struct kvm;
+
+enum vm_end {
+	VM_RUNNING,
+	VM_POWEROFF, /* the guest's S5 */
+	VM_RESET,    /* a reset register, or a triple fault */
+	VM_QUIT,     /* asked from outside */
+	VM_FAILED,   /* KVM could not go on; logged */
+};
+
+struct vm {
+	const struct kvm *kvm;
+	int fd;
+	struct mem mem;
+	struct bus pio;
+	struct bus mmio;
+	struct irq irq;
+	unsigned int ncpus;
+	struct vcpu *vcpus;
+	int end_fd;       /* eventfd: readable once `end` is set */
+	atomic_int end;   /* enum vm_end; the first one stays */
+	atomic_bool stopping; /* vCPU threads leave when they see it; pairs with vcpu_kick */
+};
+
+/* Memory slots first, then irqchip, then vCPUs: that order starts fastest. 0 or -errno; logs. */
+int vm_create(const struct kvm *kvm, uint64_t mem_bytes, unsigned int ncpus, struct vm **out);
+/* Devices are destroyed before. Accepts NULL. */
+void vm_destroy(struct vm *vm);
+
+/* Start all vCPU threads, the first at `entry`. 0 or -errno; logs. */
+int vm_start(struct vm *vm, const struct vcpu_entry *entry);
+/* Stop and join them. */
+void vm_stop(struct vm *vm);
+
+/* Any thread: ask for the machine's end. Signals end_fd; the vCPUs run until vm_stop. */
+void vm_end(struct vm *vm, enum vm_end how);
+
+/* ioeventfd for writes of any length at `addr`: signal `fd` without leaving the kernel. */
+int vm_ioeventfd_add(struct vm *vm, uint64_t addr, int fd);
+void vm_ioeventfd_del(struct vm *vm, uint64_t addr, int fd);
