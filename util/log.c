@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "util/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static _Atomic enum log_level log_level = LOG_LEVEL_INFO;
+
+void log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&log_level, level, memory_order_relaxed);
+}
+
+/* One write per line, so that threads do not mix. Control bytes from names are shown as '?'. */
+static void log_line(enum log_level level, const char *fmt, va_list args)
+{
+	static const char prefix[] = "minivmm: ";
+	char line[1024];
+	size_t start = sizeof(prefix) - 1;
+	int len;
+
+	if (level > atomic_load_explicit(&log_level, memory_order_relaxed))
+		return;
+	memcpy(line, prefix, start);
+	len = vsnprintf(line + start, sizeof(line) - start - 1, fmt, args);
+	if (len < 0)
+		return;
+	if ((size_t)len > sizeof(line) - start - 2)
+		len = sizeof(line) - start - 2;
+	for (char *c = line + start; c < line + start + len; c++)
+		if ((unsigned char)*c < ' ')
+			*c = '?';
+	line[start + len] = '\n';
+	if (write(STDERR_FILENO, line, start + len + 1) < 0)
+		return; /* nowhere left to say so */
+}
+
+#define LOG_FUNCTION(name, level)                                                                  \
+	void name(const char *fmt, ...)                                                            \
+	{                                                                                          \
+		va_list args;                                                                      \
+                                                                                                   \
+		va_start(args, fmt);                                                               \
+		log_line(level, fmt, args);                                                        \
+		va_end(args);                                                                      \
+	}
+
+LOG_FUNCTION(log_error, LOG_LEVEL_ERROR)
+LOG_FUNCTION(log_warn, LOG_LEVEL_WARN)
+LOG_FUNCTION(log_info, LOG_LEVEL_INFO)
+LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG)
+
+void log_guest(struct log_limit *limit, const char *fmt, ...)
+{
+	unsigned int used = atomic_load_explicit(&limit->used, memory_order_relaxed);
+	va_list args;
+
+	/* The count saturates: it must not wrap around and speak again. */
+	if (used >= LOG_GUEST_MAX)
+		return;
+	used = atomic_fetch_add_explicit(&limit->used, 1, memory_order_relaxed);
+	if (used >= LOG_GUEST_MAX)
+		return;
+	va_start(args, fmt);
+	log_line(LOG_LEVEL_WARN, fmt, args);
+	va_end(args);
+	if (used == LOG_GUEST_MAX - 1)
+		log_warn("the guest goes on provoking this; no more will be said about it");
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/mem.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "util/util.h"
+#include "vmm/layout.h"
+
+static int add_region(struct mem *mem, uint64_t gpa, uint64_t len_bytes)
+{
+	/* NORESERVE: the guest's RAM is only as large as what it touches. */
+	void *hva = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (hva == MAP_FAILED)
+		return -errno;
+	mem->regions[mem->count++] = (struct mem_region){gpa, len_bytes, hva};
+	return 0;
+}
+
+int mem_init(struct mem *mem, uint64_t len_bytes)
+{
+	uint64_t low = MIN(len_bytes, LAYOUT_LOW_RAM_MAX);
+	int r;
+
+	mem->count = 0;
+	r = add_region(mem, 0, low);
+	if (r == 0 && len_bytes > low)
+		r = add_region(mem, LAYOUT_HIGH_RAM_BASE, len_bytes - low);
+	if (r < 0)
+		mem_finish(mem);
+	return r;
+}
+
+void mem_finish(struct mem *mem)
+{
+	for (unsigned int i = 0; i < mem->count; i++)
+		munmap(mem->regions[i].hva, mem->regions[i].len_bytes);
+	mem->count = 0;
+}
+
+void *mem_at(const struct mem *mem, uint64_t gpa, uint64_t len_bytes)
+{
+	for (unsigned int i = 0; i < mem->count; i++) {
+		const struct mem_region *region = &mem->regions[i];
+		uint64_t offset = gpa - region->gpa;
+
+		if (gpa < region->gpa || offset >= region->len_bytes)
+			continue;
+		return len_bytes <= region->len_bytes - offset ? region->hva + offset : NULL;
+	}
+	return NULL;
+}
+
+int mem_read(const struct mem *mem, uint64_t gpa, void *buf, size_t len_bytes)
+{
+	const void *hva = mem_at(mem, gpa, len_bytes);
+
+	if (!hva)
+		return -EFAULT;
+	memcpy(buf, hva, len_bytes);
+	return 0;
+}
+
+int mem_write(const struct mem *mem, uint64_t gpa, const void *buf, size_t len_bytes)
+{
+	void *hva = mem_at(mem, gpa, len_bytes);
+
+	if (!hva)
+		return -EFAULT;
+	memcpy(hva, buf, len_bytes);
+	return 0;
+}
+
+uint64_t mem_low_end(const struct mem *mem)
+{
+	return mem->regions[0].len_bytes;
+}
+
+uint64_t mem_end(const struct mem *mem)
+{
+	if (mem->count < 2)
+		return LAYOUT_HIGH_RAM_BASE;
+	return LAYOUT_HIGH_RAM_BASE + mem->regions[1].len_bytes;
+}
+
+uint64_t mem_total(const struct mem *mem)
+{
+	uint64_t total = 0;
+
+	for (unsigned int i = 0; i < mem->count; i++)
+		total += mem->regions[i].len_bytes;
+	return total;
+}
