@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCI host: one bus, 32 slots, single functions, reached by ECAM and by ports CF8/CFC.
- * BARs are 32-bit memory, given addresses at pci_add and movable by the guest.
+ * BARs are 32-bit memory, given addresses in the 32-bit window at pci_add; the guest enables
+ * decoding and may move them within that window. The reset register at 0xCF9 lies within the
+ * CF8 dword and is answered here: it ends the VM with VM_RESET.
  */
 #pragma once
 
@@ -54,7 +56,7 @@ struct pci_id {
 	uint8_t revision;
 };
 
-/* Claims ECAM and the two ports on `vm`'s buses; slot 0 is the host bridge. 0 or -errno. */
+/* Claims ECAM and ports CF8-CFF on `vm`'s buses; slot 0 is the host bridge. 0 or -errno. */
 int pci_host_create(struct vm *vm, struct pci_host **out);
 void pci_host_destroy(struct pci_host *host);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Power and reset: the ACPI fixed registers (PM1a event and control blocks, ACPI 6.4 section
- * 4.8.3), the reset register at 0xCF9, and the i8042's reset command.
+ * 4.8.3), and the i8042's reset command. The reset register at 0xCF9 lies within the PCI
+ * host's CF8 dword, and is answered there (pci.c).
  */
 #pragma once
 
