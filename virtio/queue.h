@@ -17,8 +17,9 @@
 struct mem;
 
 #define VQ_SIZE_MAX 1024
-/* A chain has at most as many descriptors as the queue, each inside one RAM region. */
-#define VQ_IOV_MAX VQ_SIZE_MAX
+/* A chain's buffers: as many as preadv(2) takes. Indirect tables may exceed the ring's size,
+ * as drivers that had to shrink the ring make them; direct chains may not. */
+#define VQ_IOV_MAX 1024
 
 /* What the driver wrote through the transport; vq_init validates it into a live queue. */
 struct vq_config {
@@ -44,14 +45,21 @@ int vq_create(const struct mem *mem, const struct vq_config *config, struct virt
 void vq_destroy(struct virtqueue *vq);
 uint16_t vq_size(const struct virtqueue *vq);
 
-/* 1: *chain is the next request; 0: none; -EPROTO: the ring is broken for good. */
+/*
+ * 1: *chain is the next request, at least one byte long; 0: none; -EPROTO: the ring is broken
+ * for good. Between two vq_publish it returns at most as many chains as the ring has entries,
+ * whatever the driver does.
+ */
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
 /* Give the chain of the last vq_pop back, to be popped again. */
 void vq_unpop(struct virtqueue *vq);
+/* What is wrong with the ring, once vq_pop said -EPROTO; else NULL. */
+const char *vq_error(const struct virtqueue *vq);
 /* Return a chain; `written` bytes were written to it. Not visible before vq_publish. */
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 /* Show the driver what was pushed. True: it wants an interrupt for it. */
 bool vq_publish(struct virtqueue *vq);
-/* Ask the driver not to kick; and ask it to. True: more came meanwhile, pop again. */
+/* Ask the driver not to kick; and ask it to, after each time the queue was emptied: without,
+ * it may never kick again. True: more came meanwhile, pop again. */
 void vq_disarm(struct virtqueue *vq);
 bool vq_arm(struct virtqueue *vq);
