@@ -2,8 +2,8 @@
 #include "util/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 static _Atomic enum log_level log_level = LOG_LEVEL_INFO;
@@ -16,24 +16,21 @@ void log_set_level(enum log_level level)
 /* One write per line, so that threads do not mix. Control bytes from names are shown as '?'. */
 static void log_line(enum log_level level, const char *fmt, va_list args)
 {
-	static const char prefix[] = "minivmm: ";
-	char line[1024];
-	size_t start = sizeof(prefix) - 1;
+	char text[1024], line[1100];
+	bool tty = isatty(STDERR_FILENO);
 	int len;
 
 	if (level > atomic_load_explicit(&log_level, memory_order_relaxed))
 		return;
-	memcpy(line, prefix, start);
-	len = vsnprintf(line + start, sizeof(line) - start - 1, fmt, args);
-	if (len < 0)
+	if (vsnprintf(text, sizeof(text), fmt, args) < 0)
 		return;
-	if ((size_t)len > sizeof(line) - start - 2)
-		len = sizeof(line) - start - 2;
-	for (char *c = line + start; c < line + start + len; c++)
+	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ')
 			*c = '?';
-	line[start + len] = '\n';
-	if (write(STDERR_FILENO, line, start + len + 1) < 0)
+	/* A terminal may be in raw mode, with the guest's cursor anywhere. */
+	len = snprintf(line, sizeof(line), "%sminivmm: %s%s", tty ? "\r" : "", text,
+		       tty ? "\r\n" : "\n");
+	if (write(STDERR_FILENO, line, (size_t)len) < 0)
 		return; /* nowhere left to say so */
 }
 

@@ -37,7 +37,7 @@ enum vcpu_exit_kind {
 	VCPU_EXIT_OTHER, /* addr: the KVM exit reason */
 };
 
-/* Exits to user space by kind and address; the last slot takes what does not fit. */
+/* Exits to user space by kind and address: a hash table. */
 #define VCPU_STAT_SLOTS 64
 struct vcpu_stat {
 	enum vcpu_exit_kind kind;
@@ -53,7 +53,9 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	struct vcpu_stat stats[VCPU_STAT_SLOTS]; /* owned by the thread; read after it ended */
+	/* Owned by the thread; read after it ended. */
+	struct vcpu_stat stats[VCPU_STAT_SLOTS];
+	uint64_t stats_lost; /* exits that found no slot */
 };
 
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index);

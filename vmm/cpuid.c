@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sources: Intel SDM volume 2A (CPUID) and 3A section 9.9 (topology); AMD APM volume 3,
+ * appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst.
+ */
+#include "vmm/cpuid.h"
+
+#include <asm/kvm_para.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/util.h"
+
+/* Room for what the host does not report: subleaves of 0xB and 0x1F. */
+#define EXTRA_ENTRIES 8
+
+#define LEVEL_SMT 1
+#define LEVEL_CORE 2
+
+/* Bits that tell `n` ids apart. */
+static unsigned int id_bits(unsigned int n)
+{
+	unsigned int bits = 0;
+
+	while ((1u << bits) < n)
+		bits++;
+	return bits;
+}
+
+static void fit_features(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+{
+	unsigned int ids = 1u << id_bits(topo->ncpus);
+
+	e->ebx &= 0x0000ffff; /* keep brand index and CLFLUSH size */
+	e->ebx |= topo->apic_id << 24 | MIN(ids, 255u) << 16;
+	e->ecx |= 1u << 31; /* under a hypervisor */
+	e->ecx |= 1u << 24; /* TSC deadline, which KVM's APIC always has */
+	e->ecx |= 1u << 21; /* x2APIC, likewise */
+	e->edx &= ~(1u << 28);
+	if (topo->ncpus > 1)
+		e->edx |= 1u << 28; /* HTT: EBX[23:16] is valid */
+}
+
+/* Leaf 4 and AMD's 0x8000001D: who shares each cache. */
+static void fit_cache(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+{
+	unsigned int level = e->eax >> 5 & 7;
+	unsigned int ids = MIN(1u << id_bits(topo->ncpus), 4096u);
+
+	if ((e->eax & 0x1f) == 0)
+		return;
+	e->eax &= 0x3fff;
+	if (level >= 3)
+		e->eax |= (ids - 1) << 14; /* one socket, one last-level cache */
+	if (e->function == 4)
+		e->eax |= (MIN(ids, 64u) - 1) << 26;
+}
+
+static void fit_amd(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+{
+	switch (e->function) {
+	case 0x80000001:
+		e->ecx &= ~2u;
+		if (topo->ncpus > 1)
+			e->ecx |= 2u; /* CmpLegacy: the logical processors are cores */
+		break;
+	case 0x80000008:
+		e->ecx &= ~0xf0ffu;
+		e->ecx |= id_bits(topo->ncpus) << 12 | (MIN(topo->ncpus, 256u) - 1);
+		break;
+	case 0x8000001e:
+		e->eax = topo->apic_id;
+		e->ebx = topo->apic_id & 0xff; /* core id; one thread per core */
+		e->ecx = 0;		       /* node 0, one node */
+		break;
+	}
+}
+
+static void fit_kvm_features(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+{
+	/* MSIs then carry 15 bits of APIC id (vmm/irq.c puts them in place); without this Linux
+	 * gives up on processors behind the 255th. */
+	if (topo->ncpus > 255)
+		e->eax |= 1u << KVM_FEATURE_MSI_EXT_DEST_ID;
+}
+
+static bool is_topology_leaf(uint32_t function)
+{
+	return function == 0xb || function == 0x1f;
+}
+
+static struct kvm_cpuid_entry2 *append(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+{
+	struct kvm_cpuid_entry2 *e = &cpuid->entries[cpuid->nent++];
+
+	*e = (struct kvm_cpuid_entry2){
+		.function = function,
+		.index = index,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+	};
+	return e;
+}
+
+static void add_topology_leaf(struct kvm_cpuid2 *cpuid, uint32_t function,
+			      const struct cpuid_topology *topo)
+{
+	struct kvm_cpuid_entry2 *smt = append(cpuid, function, 0);
+	struct kvm_cpuid_entry2 *core = append(cpuid, function, 1);
+	struct kvm_cpuid_entry2 *end = append(cpuid, function, 2);
+
+	smt->eax = 0;
+	smt->ebx = 1;
+	smt->ecx = LEVEL_SMT << 8;
+	core->eax = id_bits(topo->ncpus);
+	core->ebx = topo->ncpus;
+	core->ecx = LEVEL_CORE << 8 | 1;
+	end->ecx = 2;
+	smt->edx = core->edx = end->edx = topo->apic_id;
+}
+
+static void fit_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo, bool amd)
+{
+	switch (e->function) {
+	case 1:
+		fit_features(e, topo);
+		break;
+	case 4:
+	case 0x8000001d:
+		fit_cache(e, topo);
+		break;
+	case 0x80000001:
+	case 0x80000008:
+	case 0x8000001e:
+		if (amd)
+			fit_amd(e, topo);
+		break;
+	case KVM_CPUID_FEATURES:
+		fit_kvm_features(e, topo);
+		break;
+	}
+}
+
+static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *cpuid, uint32_t function)
+{
+	for (unsigned int i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
+static bool is_amd(const struct kvm_cpuid2 *host)
+{
+	const struct kvm_cpuid_entry2 *vendor = find(host, 0);
+
+	/* "Auth" of AuthenticAMD, "Hygo" of HygonGenuine */
+	return vendor && (vendor->ebx == 0x68747541 || vendor->ebx == 0x6f677948);
+}
+
+struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host,
+				  const struct cpuid_topology *topology)
+{
+	const struct kvm_cpuid_entry2 *max = find(host, 0);
+	size_t entries = host->nent + EXTRA_ENTRIES;
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + entries * sizeof(cpuid->entries[0]));
+	bool amd = is_amd(host);
+
+	if (!cpuid)
+		return NULL;
+	for (unsigned int i = 0; i < host->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[cpuid->nent];
+
+		if (is_topology_leaf(host->entries[i].function))
+			continue;
+		*e = host->entries[i];
+		fit_entry(e, topology, amd);
+		cpuid->nent++;
+	}
+	if (max && max->eax >= 0xb)
+		add_topology_leaf(cpuid, 0xb, topology);
+	if (max && max->eax >= 0x1f)
+		add_topology_leaf(cpuid, 0x1f, topology);
+	return cpuid;
+}
+
+unsigned int cpuid_phys_bits(const struct kvm_cpuid2 *host)
+{
+	const struct kvm_cpuid_entry2 *e = find(host, 0x80000008);
+
+	return e ? e->eax & 0xff : 36;
+}
