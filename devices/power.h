@@ -11,6 +11,7 @@ struct vm;
 
 /* Claims its ports; ends `vm` with VM_POWEROFF or VM_RESET. 0 or -errno. */
 int power_create(struct vm *vm, struct power **out);
+/* Accepts NULL. */
 void power_destroy(struct power *power);
 
 /* Press the power button: an ACPI event the guest answers with a shutdown. Any thread. */
