@@ -16,28 +16,47 @@ struct net;
 struct net_options {
 	const char *tap;    /* adopt this interface if it exists, else create it so named */
 	const char *bridge; /* put the interface on this bridge */
-	int fd;             /* an open TAP, or -1 */
+	int fd;             /* an open TAP, taken over on success, or -1; alone */
 };
 
 struct net_ops {
-	/* Mandatory. Bytes moved, or -EAGAIN, or -errno. The frame is one datagram. */
+	/*
+	 * Mandatory. Bytes moved, or -EAGAIN, or -ENODEV (the link is gone for good), or another
+	 * -errno (this frame is lost). The frame is one datagram; what does not fit is cut off.
+	 */
 	ssize_t (*send)(struct net *net, const struct iovec *iov, unsigned int iovcnt);
 	ssize_t (*recv)(struct net *net, const struct iovec *iov, unsigned int iovcnt);
-	/* Mandatory. Offloads the guest accepts on receive: TUN_F_* bits. 0 or -errno. */
-	int (*set_offload)(struct net *net, unsigned int tun_f);
+	/* Mandatory. Offloads the guest accepts on receive: NET_OFFLOAD_*. 0 or -errno. */
+	int (*set_offload)(struct net *net, unsigned int offloads);
+	/* Optional: pass on only frames to these addresses; 0 of them: every frame. 0 or
+	 * -errno, and then every frame may come. */
+	int (*set_filter)(struct net *net, const uint8_t (*macs)[6], unsigned int count,
+			  bool all_multicast);
 	/* Mandatory. Undoes what creation did and frees `net`. */
 	void (*destroy)(struct net *net);
 };
 
+/* As TUN_F_*, of which 6.1's headers lack the last. */
+#define NET_OFFLOAD_CSUM 0x01u
+#define NET_OFFLOAD_TSO4 0x02u
+#define NET_OFFLOAD_TSO6 0x04u
+#define NET_OFFLOAD_ECN 0x08u
+#define NET_OFFLOAD_USO 0x60u /* UDP, IPv4 and IPv6: both or none */
+
 struct net {
 	const struct net_ops *ops;
-	int fd;           /* poll(2) for readability and room */
-	char ifname[16];  /* the host's interface, "" if none */
-	unsigned int mtu; /* of the link, 0 if unknown */
-	bool offloads;    /* vnet_hdr with checksum and segmentation offload */
+	int fd;                /* poll(2) for readability and room */
+	char ifname[16];       /* the host's interface, "" if none */
+	unsigned int mtu;      /* of the link, 0 if unknown */
+	unsigned int offloads; /* NET_OFFLOAD_* the back end can do, both ways */
 };
 
 /* 0 or -errno; logs what, why and the remedy. Nothing is left behind on failure. */
 int net_open(const struct net_options *opts, struct net **out);
 /* Accepts NULL. */
 void net_close(struct net *net);
+
+/* Stable for a VM's name, the NIC's number and this host; locally administered. */
+void net_mac_default(uint8_t mac[6], const char *vm_name, unsigned int index);
+/* 0 or -EINVAL: not six hex pairs with colons, or multicast, or all zero. Silent. */
+int net_mac_parse(const char *text, uint8_t mac[6]);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From what --net asks for to an attached TAP.
+ *
+ * Created ones are not persistent: the kernel deletes them with the last file, so even a killed
+ * process leaves nothing. Adopted ones are put back as they were: bridge, up or down, header
+ * size. Nothing is changed before everything that can be looked up was.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "net/tap.h"
+#include "util/log.h"
+
+#define CREATED_NAME "mv%d"
+
+static bool may_admin(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return true; /* then the kernel says no where it has to */
+	return data[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN);
+}
+
+static int no_right_to_create(const struct net_options *opts)
+{
+	const char *name = opts->tap ? opts->tap : "mv0";
+
+	log_error("net: no right to create a TAP: CAP_NET_ADMIN is missing (run as root; or once "
+		  "as root: ip tuntap add %s mode tap user NAME && ip link set %s %s%s%sup, then "
+		  "use tap=%s; or pass an open TAP by fd=)",
+		  name, name, opts->bridge ? "master " : "", opts->bridge ? opts->bridge : "",
+		  opts->bridge ? " " : "", name);
+	return -EPERM;
+}
+
+static int check_names(const struct net_options *opts)
+{
+	const char *names[] = { opts->tap, opts->bridge };
+
+	for (unsigned int i = 0; i < 2; i++) {
+		if (!names[i] || link_name_valid(names[i]))
+			continue;
+		log_error("net: %s=%s: not an interface name (1 to %d characters, no space, / : %%)",
+			  i ? "bridge" : "tap", names[i], IFNAMSIZ - 1);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int find_bridge(struct mnl_socket *nl, const char *name, struct link_info *out)
+{
+	int r = link_get(nl, name, out);
+
+	if (r == -ENODEV) {
+		log_error("bridge %s: no such interface (make it: ip link add %s type bridge && "
+			  "ip link set %s up)", name, name, name);
+		return r;
+	}
+	if (r) {
+		log_error("bridge %s: %s", name, strerror(-r));
+		return r;
+	}
+	if (strcmp(out->kind, "bridge")) {
+		log_error("bridge %s: not a bridge but %s (ip link show type bridge lists them)",
+			  name, out->kind[0] ? out->kind : "another kind of interface");
+		return -EINVAL;
+	}
+	if (!out->up)
+		log_warn("bridge %s: it is down, so nothing will pass (ip link set %s up)", name,
+			 name);
+	return 0;
+}
+
+static int busy(const char *name)
+{
+	log_error("tap %s: in use by another process (stop that, or name another TAP)", name);
+	return -EBUSY;
+}
+
+/* Is what was found by name a TAP we can take? 0 or -errno; logs. */
+static int check_adoptable(const struct link_info *link)
+{
+	if (strcmp(link->kind, "tun")) {
+		log_error("tap %s: not a TAP but %s (name another, or one that is not there yet)",
+			  link->name, link->kind[0] ? link->kind : "another kind of interface");
+		return -EINVAL;
+	}
+	if (link->tun_type == IFF_TUN) {
+		log_error("tap %s: a tun device, not a TAP (make one: ip tuntap add NAME mode tap)",
+			  link->name);
+		return -EINVAL;
+	}
+	/* One with many queues would let us in beside whoever has it. */
+	return link->tun_queues ? busy(link->name) : 0;
+}
+
+/* `link` is the TAP to adopt, or NULL. */
+static int attach(struct tap *tap, const struct net_options *opts, const struct link_info *link)
+{
+	struct ifreq req = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) };
+	int r;
+
+	snprintf(req.ifr_name, IFNAMSIZ, "%s", opts->tap ? opts->tap : CREATED_NAME);
+	if (!link)
+		req.ifr_flags = (short)(req.ifr_flags | IFF_TUN_EXCL);
+	else if (link->tun_multi_queue)
+		req.ifr_flags |= IFF_MULTI_QUEUE;
+	tap->net.fd = r = tap_open_file();
+	if (r < 0)
+		return r;
+	if (ioctl(tap->net.fd, TUNSETIFF, &req) < 0) {
+		r = -errno;
+		if (r == -EBUSY)
+			return busy(req.ifr_name);
+		if (r == -EPERM && !link)
+			return no_right_to_create(opts);
+		if (r == -EPERM)
+			log_error("tap %s: not yours (run as root, or as its user: ip tuntap add "
+				  "%s mode tap user NAME)", link->name, link->name);
+		else
+			log_error("tap %s: cannot attach to it: %s", req.ifr_name, strerror(-r));
+		return r;
+	}
+	tap->created = !link;
+	memcpy(tap->net.ifname, req.ifr_name, IFNAMSIZ);
+	tap->net.ifname[IFNAMSIZ - 1] = 0;
+	return 0;
+}
+
+static int apply(struct tap *tap, const struct link_change *change, const char *bridge)
+{
+	const char *name = tap->net.ifname;
+	int r = change->fields ? link_set(tap->nl, tap->index, change) : 0;
+
+	if (r == -EPERM)
+		log_error("tap %s: no right to bring it up%s%s: CAP_NET_ADMIN is missing (run as root; "
+			  "or once as root: ip link set %s %s%s%sup)", name,
+			  bridge ? " on bridge " : "", bridge ? bridge : "", name,
+			  bridge ? "master " : "", bridge ? bridge : "", bridge ? " " : "");
+	else if (r)
+		log_error("tap %s: cannot bring it up%s%s: %s", name, bridge ? " on bridge " : "",
+			  bridge ? bridge : "", strerror(-r));
+	return r;
+}
+
+/* A new TAP takes the bridge's MTU, and an address that never becomes the bridge's: a bridge
+ * takes the lowest of its ports', and would change it as guests come and go. */
+static int bring_up_created(struct tap *tap, const struct link_info *bridge)
+{
+	struct link_change change = { .fields = LINK_SET_UP | LINK_SET_ADDR, .up = true };
+	struct link_info link;
+	int r = link_get(tap->nl, tap->net.ifname, &link);
+
+	if (r) {
+		log_error("tap %s: %s", tap->net.ifname, strerror(-r));
+		return r;
+	}
+	tap->index = link.index;
+	memcpy(change.addr, link.addr, sizeof(change.addr));
+	change.addr[0] = 0xfe;
+	tap->net.mtu = link.mtu;
+	if (bridge) {
+		change.fields |= LINK_SET_MASTER | LINK_SET_MTU;
+		change.master = bridge->index;
+		tap->net.mtu = change.mtu = bridge->mtu;
+	}
+	return apply(tap, &change, bridge ? bridge->name : NULL);
+}
+
+static int bring_up_adopted(struct tap *tap, const struct link_info *link,
+			    const struct link_info *bridge)
+{
+	struct link_change change = { .up = true };
+	int r;
+
+	tap->index = link->index;
+	tap->net.mtu = link->mtu;
+	if (!link->up)
+		change.fields |= LINK_SET_UP;
+	if (bridge && link->master != bridge->index) {
+		change.fields |= LINK_SET_MASTER;
+		change.master = bridge->index;
+	}
+	tap->restore = (struct link_change){
+		.fields = change.fields, .master = link->master, .up = link->up,
+	};
+	r = apply(tap, &change, bridge ? bridge->name : NULL);
+	if (r == -EPERM)
+		tap->restore.fields = 0; /* nothing was changed, and nothing could be put back */
+	return r;
+}
+
+static int open_link(struct tap *tap, const struct net_options *opts)
+{
+	struct link_info link, bridge;
+	bool exists = false;
+	int r = link_connect(&tap->nl);
+
+	if (!r && opts->tap) {
+		r = link_get(tap->nl, opts->tap, &link);
+		exists = !r;
+		r = r == -ENODEV ? 0 : r;
+	}
+	if (r) {
+		log_error("net: cannot ask the kernel for its interfaces: %s", strerror(-r));
+		return r;
+	}
+	if (!exists && !may_admin())
+		return no_right_to_create(opts);
+	if (opts->bridge)
+		r = find_bridge(tap->nl, opts->bridge, &bridge);
+	if (!r && exists)
+		r = check_adoptable(&link);
+	if (!r)
+		r = attach(tap, opts, exists ? &link : NULL);
+	if (!r)
+		r = tap_setup(tap);
+	if (r)
+		return r;
+	if (exists)
+		return bring_up_adopted(tap, &link, opts->bridge ? &bridge : NULL);
+	return bring_up_created(tap, opts->bridge ? &bridge : NULL);
+}
+
+int tap_open_link(const struct net_options *opts, struct net **out)
+{
+	struct tap *tap;
+	int r = check_names(opts);
+
+	if (!r)
+		r = tap_create(&tap);
+	if (r)
+		return r;
+	r = open_link(tap, opts);
+	if (r)
+		tap_destroy(tap);
+	else
+		*out = &tap->net;
+	return r;
+}
+
+/* TUNGETIFF says "no filter attached" with the same bit as IFF_NO_PI: attach one to ask again. */
+static int get_flags(int fd, struct ifreq *req)
+{
+	struct sock_filter accept = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	struct sock_fprog program = { .len = 1, .filter = &accept };
+	int r;
+
+	if (ioctl(fd, TUNGETIFF, req) < 0)
+		return -errno;
+	if (!(req->ifr_flags & IFF_NOFILTER) || ioctl(fd, TUNATTACHFILTER, &program) < 0)
+		return 0;
+	r = ioctl(fd, TUNGETIFF, req) < 0 ? -errno : 0;
+	ioctl(fd, TUNDETACHFILTER);
+	return r;
+}
+
+static int check_fd(int fd, struct tap *tap)
+{
+	struct ifreq req = { 0 };
+
+	if (get_flags(fd, &req) < 0) {
+		log_error("net: fd=%d: not an open TAP (open /dev/net/tun, TUNSETIFF with IFF_TAP | "
+			  "IFF_NO_PI | IFF_VNET_HDR, and pass that)", fd);
+		return -EINVAL;
+	}
+	memcpy(tap->net.ifname, req.ifr_name, IFNAMSIZ);
+	tap->net.ifname[IFNAMSIZ - 1] = 0;
+	if (!(req.ifr_flags & IFF_TAP) || !(req.ifr_flags & IFF_NO_PI) ||
+	    !(req.ifr_flags & IFF_VNET_HDR)) {
+		log_error("net: fd=%d: %s lacks %s (open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)",
+			  fd, tap->net.ifname,
+			  !(req.ifr_flags & IFF_TAP) ? "IFF_TAP" :
+			  !(req.ifr_flags & IFF_NO_PI) ? "IFF_NO_PI" : "IFF_VNET_HDR");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Its link is its maker's, and perhaps in another network namespace: nothing to look up. */
+int tap_open_fd(int fd, struct net **out)
+{
+	struct tap *tap;
+	int r = tap_create(&tap);
+
+	if (r)
+		return r;
+	r = check_fd(fd, tap);
+	if (!r) {
+		tap->net.fd = fd;
+		r = tap_setup(tap);
+	}
+	if (r) {
+		tap->net.fd = -1; /* stays the caller's */
+		tap_destroy(tap);
+		return r;
+	}
+	*out = &tap->net;
+	return 0;
+}

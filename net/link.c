@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/link.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/util.h"
+
+/* An answer with statistics and a bridge's settings stays under 4 KiB; the kernel may send 8. */
+#define LINK_BUF_BYTES 8192
+
+bool link_name_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (!len || len >= IFNAMSIZ || !strcmp(name, ".") || !strcmp(name, ".."))
+		return false;
+	for (; *name; name++)
+		if (*name == '/' || *name == ':' || *name == '%' || isspace((unsigned char)*name) ||
+		    !isprint((unsigned char)*name))
+			return false;
+	return true;
+}
+
+int link_connect(struct mnl_socket **out)
+{
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	int r;
+
+	if (!nl)
+		return -errno;
+	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0) {
+		r = -errno;
+		mnl_socket_close(nl);
+		return r;
+	}
+	*out = nl;
+	return 0;
+}
+
+void link_disconnect(struct mnl_socket *nl)
+{
+	if (nl)
+		mnl_socket_close(nl);
+}
+
+/* Send `msg`, which asks for an answer or an ACK, and run `cb` on what comes back. */
+static int talk(struct mnl_socket *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
+{
+	char buf[LINK_BUF_BYTES];
+	ssize_t len;
+	int r;
+
+	if (mnl_socket_sendto(nl, msg, msg->nlmsg_len) < 0)
+		return -errno;
+	do {
+		len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0)
+			return -errno;
+		/* An error answer, also one of 0 (the ACK), ends in MNL_CB_STOP or errno. */
+		r = mnl_cb_run(buf, (size_t)len, msg->nlmsg_seq, mnl_socket_get_portid(nl), cb,
+			       arg);
+		if (r < 0)
+			return -errno;
+	} while (len < 0 || r > MNL_CB_STOP);
+	return 0;
+}
+
+static struct ifinfomsg *start(char *buf, uint16_t type, uint16_t flags, int index,
+			       struct nlmsghdr **msg)
+{
+	struct ifinfomsg *info;
+
+	*msg = mnl_nlmsg_put_header(buf);
+	(*msg)->nlmsg_type = type;
+	(*msg)->nlmsg_flags = NLM_F_REQUEST | flags;
+	(*msg)->nlmsg_seq = 1;
+	info = mnl_nlmsg_put_extra_header(*msg, sizeof(*info));
+	info->ifi_family = AF_UNSPEC;
+	info->ifi_index = index;
+	return info;
+}
+
+static void parse_tun(const struct nlattr *data, struct link_info *link)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested(attr, data) {
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_TUN_TYPE:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U8))
+				link->tun_type = mnl_attr_get_u8(attr);
+			break;
+		case IFLA_TUN_MULTI_QUEUE:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U8))
+				link->tun_multi_queue = mnl_attr_get_u8(attr);
+			break;
+		case IFLA_TUN_NUM_QUEUES:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U32))
+				link->tun_queues = mnl_attr_get_u32(attr);
+			break;
+		}
+	}
+}
+
+static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
+{
+	const struct nlattr *attr, *data = NULL;
+
+	mnl_attr_for_each_nested(attr, info) {
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND &&
+		    !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
+			snprintf(link->kind, sizeof(link->kind), "%s", mnl_attr_get_str(attr));
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
+			data = attr;
+	}
+	if (data && !strcmp(link->kind, "tun"))
+		parse_tun(data, link);
+}
+
+static int parse_link(const struct nlmsghdr *msg, void *arg)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+	struct link_info *link = arg;
+	const struct nlattr *attr;
+
+	if (msg->nlmsg_type != RTM_NEWLINK)
+		return MNL_CB_OK;
+	link->index = info->ifi_index;
+	link->up = info->ifi_flags & IFF_UP;
+	mnl_attr_for_each(attr, msg, sizeof(*info)) {
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_IFNAME:
+			snprintf(link->name, sizeof(link->name), "%s", mnl_attr_get_str(attr));
+			break;
+		case IFLA_MASTER:
+			link->master = (int)mnl_attr_get_u32(attr);
+			break;
+		case IFLA_MTU:
+			link->mtu = mnl_attr_get_u32(attr);
+			break;
+		case IFLA_ADDRESS:
+			if (mnl_attr_get_payload_len(attr) == sizeof(link->addr))
+				memcpy(link->addr, mnl_attr_get_payload(attr), sizeof(link->addr));
+			break;
+		case IFLA_LINKINFO:
+			parse_linkinfo(attr, link);
+			break;
+		}
+	}
+	return MNL_CB_OK;
+}
+
+static int get(struct mnl_socket *nl, int index, const char *name, struct link_info *out)
+{
+	char buf[256];
+	struct nlmsghdr *msg;
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	/* With an ACK, so that there is one way to know the end of an answer. */
+	start(buf, RTM_GETLINK, NLM_F_ACK, index, &msg);
+	if (name)
+		mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	r = talk(nl, msg, parse_link, out);
+	return r ? r : out->index ? 0 : -ENODEV;
+}
+
+int link_get(struct mnl_socket *nl, const char *name, struct link_info *out)
+{
+	return link_name_valid(name) ? get(nl, 0, name, out) : -EINVAL;
+}
+
+int link_get_index(struct mnl_socket *nl, int index, struct link_info *out)
+{
+	return get(nl, index, NULL, out);
+}
+
+int link_set(struct mnl_socket *nl, int index, const struct link_change *change)
+{
+	char buf[256];
+	struct nlmsghdr *msg;
+	struct ifinfomsg *info = start(buf, RTM_SETLINK, NLM_F_ACK, index, &msg);
+
+	if (change->fields & LINK_SET_UP) {
+		info->ifi_change = IFF_UP;
+		info->ifi_flags = change->up ? IFF_UP : 0;
+	}
+	if (change->fields & LINK_SET_MASTER)
+		mnl_attr_put_u32(msg, IFLA_MASTER, (uint32_t)change->master);
+	if (change->fields & LINK_SET_MTU)
+		mnl_attr_put_u32(msg, IFLA_MTU, change->mtu);
+	if (change->fields & LINK_SET_ADDR)
+		mnl_attr_put(msg, IFLA_ADDRESS, sizeof(change->addr), change->addr);
+	return talk(nl, msg, NULL, NULL);
+}
+
+int link_delete(struct mnl_socket *nl, int index)
+{
+	char buf[256];
+	struct nlmsghdr *msg;
+
+	start(buf, RTM_DELLINK, NLM_F_ACK, index, &msg);
+	return talk(nl, msg, NULL, NULL);
+}

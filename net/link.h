@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Network interfaces over rtnetlink, in the network namespace `link_connect` was called in. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mnl_socket;
+
+struct link_info {
+	int index;
+	char name[16];
+	char kind[16]; /* "bridge", "tun", "veth", ...; "" for hardware */
+	int master;    /* the index of its bridge or bond, or 0 */
+	unsigned int mtu;
+	bool up;
+	uint8_t addr[6];
+	/* Where kind is "tun": */
+	uint8_t tun_type;        /* IFF_TUN or IFF_TAP */
+	bool tun_multi_queue;    /* IFF_MULTI_QUEUE */
+	unsigned int tun_queues; /* attached by somebody */
+};
+
+/* What link_set changes: the fields whose LINK_SET_ bit is in `fields`. */
+#define LINK_SET_MASTER 1u
+#define LINK_SET_UP 2u
+#define LINK_SET_MTU 4u
+#define LINK_SET_ADDR 8u
+struct link_change {
+	unsigned int fields;
+	int master; /* index, or 0 to release */
+	bool up;
+	unsigned int mtu;
+	uint8_t addr[6];
+};
+
+/* A name the kernel takes for an interface as it is (so no '%'). */
+bool link_name_valid(const char *name);
+
+/* Silent, as all here: 0 or -errno. */
+int link_connect(struct mnl_socket **out);
+/* Accepts NULL. */
+void link_disconnect(struct mnl_socket *nl);
+/* -ENODEV: no such interface. */
+int link_get(struct mnl_socket *nl, const char *name, struct link_info *out);
+int link_get_index(struct mnl_socket *nl, int index, struct link_info *out);
+/* One request: the kernel does the master before the flags, so a port comes up on its bridge. */
+int link_set(struct mnl_socket *nl, int index, const struct link_change *change);
+int link_delete(struct mnl_socket *nl, int index);

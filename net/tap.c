@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "util/log.h"
+#include "util/util.h"
+
+#define TUN_PATH "/dev/net/tun"
+#define FILTER_MACS_MAX 64
+
+static struct tap *to_tap(struct net *net)
+{
+	return CONTAINER_OF(net, struct tap, net);
+}
+
+static ssize_t result(ssize_t len)
+{
+	if (len >= 0)
+		return len;
+	/* EBADFD: the interface was deleted while we held its file. */
+	return errno == EBADFD ? -ENODEV : errno == EINTR ? -EAGAIN : -errno;
+}
+
+static ssize_t send_frame(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+{
+	return result(writev(net->fd, iov, (int)iovcnt));
+}
+
+static ssize_t recv_frame(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+{
+	return result(readv(net->fd, iov, (int)iovcnt));
+}
+
+static int set_offload(struct net *net, unsigned int offloads)
+{
+	return ioctl(net->fd, TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? -errno : 0;
+}
+
+static int set_filter(struct net *net, const uint8_t (*macs)[6], unsigned int count,
+		      bool all_multicast)
+{
+	union {
+		struct tun_filter filter;
+		uint8_t bytes[sizeof(struct tun_filter) + FILTER_MACS_MAX * 6];
+	} arg = {
+		.filter.flags = all_multicast ? TUN_FLT_ALLMULTI : 0,
+		.filter.count = (uint16_t)count,
+	};
+
+	if (count > FILTER_MACS_MAX) {
+		arg.filter.count = count = 0;
+		arg.filter.flags = 0;
+	}
+	if (count)
+		memcpy(arg.bytes + sizeof(struct tun_filter), macs, count * sizeof(*macs));
+	return ioctl(net->fd, TUNSETTXFILTER, &arg) < 0 ? -errno : 0;
+}
+
+static void destroy(struct net *net)
+{
+	tap_destroy(to_tap(net));
+}
+
+static const struct net_ops tap_ops = {
+	.send = send_frame,
+	.recv = recv_frame,
+	.set_offload = set_offload,
+	.set_filter = set_filter,
+	.destroy = destroy,
+};
+
+int tap_create(struct tap **out)
+{
+	struct tap *tap = calloc(1, sizeof(*tap));
+
+	if (!tap)
+		return -ENOMEM;
+	tap->net.ops = &tap_ops;
+	tap->net.fd = -1;
+	*out = tap;
+	return 0;
+}
+
+/* A persistent TAP keeps its settings: leave it as the next one expects a fresh one. */
+static void put_back(struct tap *tap)
+{
+	int r;
+
+	set_filter(&tap->net, NULL, 0, false);
+	set_offload(&tap->net, 0);
+	ioctl(tap->net.fd, TUNSETVNETHDRSZ, &tap->vnet_hdr_bytes);
+	if (!tap->restore.fields)
+		return;
+	r = link_set(tap->nl, tap->index, &tap->restore);
+	if (r && r != -ENODEV)
+		log_warn("tap %s: could not be put back as it was: %s", tap->net.ifname,
+			 strerror(-r));
+}
+
+void tap_destroy(struct tap *tap)
+{
+	/* Closing deletes a TAP too, but only once nobody, a pending poll say, holds its file. */
+	if (tap->created && tap->index)
+		link_delete(tap->nl, tap->index);
+	else if (!tap->created && tap->vnet_hdr_bytes)
+		put_back(tap);
+	if (tap->net.fd >= 0)
+		close(tap->net.fd);
+	link_disconnect(tap->nl);
+	free(tap);
+}
+
+int tap_open_file(void)
+{
+	int fd = open(TUN_PATH, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	int r = -errno;
+
+	if (fd >= 0)
+		return fd;
+	if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
+		log_error(TUN_PATH ": no such device (load the driver: modprobe tun)");
+	else if (r == -EACCES || r == -EPERM)
+		log_error(TUN_PATH ": permission denied (run as root, or pass an open TAP by fd=)");
+	else
+		log_error(TUN_PATH ": %s", strerror(-r));
+	return r;
+}
+
+/* The most of what we know that this kernel knows. UDP came with 6.2. */
+static unsigned int probe_offloads(struct net *net)
+{
+	static const unsigned int sets[] = {
+		NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6 | NET_OFFLOAD_ECN |
+			NET_OFFLOAD_USO,
+		NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6 | NET_OFFLOAD_ECN,
+		NET_OFFLOAD_CSUM,
+	};
+
+	for (unsigned int i = 0; i < ARRAY_LEN(sets); i++)
+		if (!set_offload(net, sets[i]))
+			return sets[i];
+	return 0;
+}
+
+int tap_setup(struct tap *tap)
+{
+	int hdr_bytes = sizeof(struct virtio_net_hdr_v1), old_bytes;
+	int little_endian = 1;
+	int fd = tap->net.fd, flags = fcntl(fd, F_GETFL);
+	int r;
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || ioctl(fd, TUNGETVNETHDRSZ, &old_bytes) < 0 ||
+	    ioctl(fd, TUNSETVNETHDRSZ, &hdr_bytes) < 0) {
+		r = -errno;
+		log_error("tap %s: cannot set it up: %s", tap->net.ifname, strerror(-r));
+		return r;
+	}
+	tap->vnet_hdr_bytes = old_bytes;
+	/* A host of the other byte order is none of ours, but an adopted TAP may be set so. */
+	ioctl(fd, TUNSETVNETLE, &little_endian);
+	tap->net.offloads = probe_offloads(&tap->net);
+	set_offload(&tap->net, 0);
+	return 0;
+}

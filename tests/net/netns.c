@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "netns.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int old_stderr = -1, caught = -1;
+
+const char *netns_missing(void)
+{
+	pid_t pid;
+	int status;
+
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		return "no /dev/net/tun, or no right to it";
+	pid = fork();
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWNET) < 0);
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || status)
+		return "no network namespaces (needs CAP_SYS_ADMIN)";
+	if (system("ip -V >/dev/null 2>&1"))
+		return "no ip (apt install iproute2)";
+	return NULL;
+}
+
+int netns_enter(void **state)
+{
+	if (unshare(CLONE_NEWNET) < 0)
+		return -1;
+	return netns_run("ip link set lo up") ? 0 : -1;
+}
+
+bool netns_run(const char *fmt, ...)
+{
+	char command[512];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(command, sizeof(command), fmt, args);
+	va_end(args);
+	return system(command) == 0;
+}
+
+void stderr_begin(void)
+{
+	fflush(stderr);
+	old_stderr = dup(STDERR_FILENO);
+	caught = memfd_create("stderr", MFD_CLOEXEC);
+	dup2(caught, STDERR_FILENO);
+}
+
+const char *stderr_end(void)
+{
+	static char text[4096];
+	ssize_t len;
+
+	fflush(stderr);
+	dup2(old_stderr, STDERR_FILENO);
+	close(old_stderr);
+	len = pread(caught, text, sizeof(text) - 1, 0);
+	close(caught);
+	text[len < 0 ? 0 : len] = 0;
+	fputs(text, stderr);
+	return text;
+}
+
+void drop_net_admin(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	syscall(SYS_capget, &header, data);
+	data[CAP_TO_INDEX(CAP_NET_ADMIN)].effective &= ~CAP_TO_MASK(CAP_NET_ADMIN);
+	data[CAP_TO_INDEX(CAP_NET_ADMIN)].permitted &= ~CAP_TO_MASK(CAP_NET_ADMIN);
+	syscall(SYS_capset, &header, data);
+}
