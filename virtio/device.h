@@ -5,8 +5,8 @@
  * Two sides, two threads. The transport's side runs on vCPU threads, under the device's lock:
  * status, features, queue registers, config space. The device's side runs on its loop: live
  * queues, kicks, completions. What the driver wrote is validated into live queues at
- * DRIVER_OK, and posted to the loop; a reset is posted too, and the status reads non-zero until
- * the loop has drained what was in flight (2.1.2).
+ * DRIVER_OK, on the loop; a reset goes there too, and the status reads non-zero until the loop
+ * has drained what was in flight (2.1.2). Kicks, completions and packets take no lock.
  *
  * States of the loop's side: idle -> live (activate) -> draining (quiesce, until
  * virtio_quiesced) -> idle. `broken` sticks from virtio_broken until the reset.
@@ -59,14 +59,15 @@ struct virtio_transport {
 	/* Any thread; cheap. */
 	void (*queue_irq)(void *owner, unsigned int queue);
 	void (*config_irq)(void *owner);
+	/* The device was reset: the transport's registers too. Under the lock. */
+	void (*reset)(void *owner);
 	void *owner;
 };
 
 struct virtio_queue {
-	struct vq_config config; /* as the driver wrote it; under the lock */
-	bool enabled;            /* likewise */
-	uint16_t msix_vector;    /* likewise; the transport's */
-	int kick_fd;             /* eventfd, the doorbell; for the device's lifetime */
+	struct vq_config config;  /* as the driver wrote it; under the lock */
+	bool enabled;             /* likewise */
+	int kick_fd;              /* eventfd, the doorbell; for the device's lifetime */
 	struct loop_watch *watch; /* the loop's side */
 	struct virtqueue *vq;     /* the loop's side: live, or NULL */
 	struct virtio_dev *dev;
@@ -85,19 +86,25 @@ struct virtio_dev {
 
 	/* vCPU threads, under the lock */
 	pthread_mutex_t lock;
+	pthread_cond_t idle; /* virtio_dev_stop waits for `resetting` to end */
 	uint8_t status;
 	uint64_t driver_features;
-	bool resetting; /* a reset is on its way through the loop */
+	bool resetting;     /* a reset is on its way through the loop */
+	bool update_posted; /* update_call is queued in the loop */
+	bool used_loop;     /* ever */
 	atomic_uint config_generation;
 
 	/* loop */
 	uint64_t features; /* negotiated; fixed while live */
 	bool live, draining;
 	atomic_bool broken; /* set on the loop, shown as NEEDS_RESET in the status */
-	struct loop_call activate_call, reset_call;
+	struct loop_call update_call; /* brings the loop's side in line with status and resetting */
 };
 
-/* Fill in what is common, create doorbells. `nqueues` <= VIRTIO_QUEUES_MAX. 0 or -errno. */
+/*
+ * Fill in what is common, create doorbells. `features` are the device's own: the queues' and
+ * VERSION_1 are added. `nqueues` <= VIRTIO_QUEUES_MAX. 0 or -errno.
+ */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name,
 		    struct loop *loop, const struct mem *mem, uint64_t features,
 		    unsigned int nqueues);
@@ -114,7 +121,7 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature
 void virtio_publish(struct virtio_dev *dev, unsigned int index);
 /* The driver broke the rules beyond an error status: DEVICE_NEEDS_RESET (2.1.1), said once. */
 void virtio_broken(struct virtio_dev *dev, const char *why);
-/* Answers ops->quiesce. */
+/* Answers ops->quiesce, inside it or later; the queues are gone when it returns. */
 void virtio_quiesced(struct virtio_dev *dev);
 /* Config space changed: bump the generation and interrupt. Any thread, not under the lock. */
 void virtio_config_changed(struct virtio_dev *dev);
@@ -130,6 +137,10 @@ void virtio_set_driver_features(struct virtio_dev *dev, uint32_t select, uint32_
 void virtio_config_read(struct virtio_dev *dev, uint64_t offset, void *data, unsigned int len);
 void virtio_config_write(struct virtio_dev *dev, uint64_t offset, const void *data,
 			 unsigned int len);
+/* Queue `index` if its registers may change now, else NULL. Under the lock. */
+struct virtio_queue *virtio_settable_queue(struct virtio_dev *dev, unsigned int index);
+/* A doorbell that did not go through the eventfd. */
+void virtio_kick(struct virtio_dev *dev, unsigned int index);
 
 /* --- for the machine --- */
 
