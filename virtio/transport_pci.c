@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * One BAR holds everything, each structure in a page of its own (virtio 1.2, 4.1.4):
+ *
+ *	0x0000 common configuration    0x3000 doorbells, 4 bytes per queue
+ *	0x1000 ISR status              0x4000 MSI-X table
+ *	0x2000 device configuration    0x5000 MSI-X pending bits
+ *
+ * Doorbells are ioeventfds, registered when the BAR is mapped and moved with it: a kick does not
+ * come here. Vectors are read by the device's loop when it raises an interrupt, hence atomic;
+ * the selectors are atomic for guests whose vCPUs write them at the same time.
+ *
+ * Common configuration is read from a snapshot, so that every size and alignment gives what is
+ * there; writes count only in a field's own size (4.1.3.1), 64-bit fields also by halves.
+ */
+#include "virtio/transport_pci.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_pci.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/msix.h"
+#include "devices/pci.h"
+#include "util/log.h"
+#include "util/util.h"
+#include "virtio/device.h"
+#include "vmm/vm.h"
+
+#define BAR 0
+#define BAR_BYTES 0x8000u
+#define PAGE_BYTES 0x1000u
+#define NOTIFY_MULTIPLIER 4u
+
+enum page {
+	PAGE_COMMON,
+	PAGE_ISR,
+	PAGE_DEVICE,
+	PAGE_NOTIFY,
+	PAGE_MSIX_TABLE,
+	PAGE_MSIX_PBA,
+};
+
+#define PCI_VENDOR_VIRTIO 0x1af4
+#define PCI_DEVICE_VIRTIO 0x1040 /* plus the virtio id (4.1.2) */
+
+#define ISR_QUEUE 0x1u
+
+struct virtio_pci {
+	struct pci_dev pci;
+	struct msix msix;
+	struct vm *vm;
+	struct virtio_dev *dev;
+	unsigned int cfg_access; /* offset of the configuration access capability */
+	uint32_t doorbells;      /* bitmap: queues with an ioeventfd; under the PCI host's lock */
+	atomic_uint device_feature_select, driver_feature_select, queue_select;
+	atomic_uint isr;
+	atomic_uint queue_vectors[VIRTIO_QUEUES_MAX];
+	atomic_uint config_vector;
+	struct log_limit log_limit;
+};
+
+/* --- what the device calls --- */
+
+static void queue_irq(void *owner, unsigned int queue)
+{
+	struct virtio_pci *vp = owner;
+
+	/* 4.1.4.5: the ISR tells of queues only where MSI-X does not */
+	if (!atomic_load_explicit(&vp->msix.enabled, memory_order_relaxed))
+		atomic_fetch_or(&vp->isr, ISR_QUEUE); /* pairs with isr_read */
+	/* pairs with write_vector; NO_VECTOR is out of MSI-X's range */
+	msix_raise(&vp->msix, atomic_load(&vp->queue_vectors[queue]));
+}
+
+static void config_irq(void *owner)
+{
+	struct virtio_pci *vp = owner;
+
+	atomic_fetch_or(&vp->isr, VIRTIO_PCI_ISR_CONFIG); /* pairs with isr_read */
+	msix_raise(&vp->msix, atomic_load(&vp->config_vector)); /* pairs with write_vector */
+}
+
+static void reset(void *owner)
+{
+	struct virtio_pci *vp = owner;
+
+	atomic_store(&vp->device_feature_select, 0);
+	atomic_store(&vp->driver_feature_select, 0);
+	atomic_store(&vp->queue_select, 0);
+	atomic_store(&vp->isr, 0);
+	atomic_store(&vp->config_vector, VIRTIO_MSI_NO_VECTOR);
+	for (unsigned int i = 0; i < ARRAY_LEN(vp->queue_vectors); i++)
+		atomic_store(&vp->queue_vectors[i], VIRTIO_MSI_NO_VECTOR);
+}
+
+/* --- common configuration (4.1.4.3) --- */
+
+static void read_queue(struct virtio_pci *vp, struct virtio_pci_common_cfg *regs)
+{
+	unsigned int index = regs->queue_select;
+	const struct virtio_queue *queue;
+
+	regs->queue_msix_vector = VIRTIO_MSI_NO_VECTOR;
+	if (index >= vp->dev->nqueues)
+		return; /* size 0: not available */
+	queue = &vp->dev->queues[index];
+	pthread_mutex_lock(&vp->dev->lock);
+	regs->queue_size = queue->config.size;
+	regs->queue_msix_vector = (uint16_t)atomic_load(&vp->queue_vectors[index]);
+	regs->queue_enable = queue->enabled;
+	regs->queue_notify_off = (uint16_t)index;
+	regs->queue_desc_lo = (uint32_t)queue->config.desc_gpa;
+	regs->queue_desc_hi = (uint32_t)(queue->config.desc_gpa >> 32);
+	regs->queue_avail_lo = (uint32_t)queue->config.avail_gpa;
+	regs->queue_avail_hi = (uint32_t)(queue->config.avail_gpa >> 32);
+	regs->queue_used_lo = (uint32_t)queue->config.used_gpa;
+	regs->queue_used_hi = (uint32_t)(queue->config.used_gpa >> 32);
+	pthread_mutex_unlock(&vp->dev->lock);
+}
+
+static void common_read(struct virtio_pci *vp, uint64_t offset, void *data, unsigned int len)
+{
+	struct virtio_pci_common_cfg regs = {
+		.device_feature_select = atomic_load(&vp->device_feature_select),
+		.guest_feature_select = atomic_load(&vp->driver_feature_select),
+		.msix_config = (uint16_t)atomic_load(&vp->config_vector),
+		.num_queues = (uint16_t)vp->dev->nqueues,
+		.queue_select = (uint16_t)atomic_load(&vp->queue_select),
+	};
+
+	if (!range_fits(offset, len, sizeof(regs)))
+		return;
+	regs.device_feature = virtio_get_features(vp->dev, regs.device_feature_select);
+	regs.guest_feature = virtio_get_driver_features(vp->dev, regs.guest_feature_select);
+	regs.device_status = virtio_get_status(vp->dev);
+	/* pairs with virtio_config_changed */
+	regs.config_generation = (uint8_t)atomic_load(&vp->dev->config_generation);
+	read_queue(vp, &regs);
+	memcpy(data, (const uint8_t *)&regs + offset, len);
+}
+
+/* A vector that does not exist reads back as NO_VECTOR (4.1.5.1.2.1). */
+static void write_vector(struct virtio_pci *vp, atomic_uint *vector, uint16_t value)
+{
+	/* pairs with queue_irq and config_irq */
+	atomic_store(vector, value < vp->msix.count ? value : VIRTIO_MSI_NO_VECTOR);
+}
+
+/* `value` into the low or high half of an address. */
+static void set_half(uint64_t *addr, unsigned int half, uint32_t value)
+{
+	uint64_t mask = 0xffffffffull << 32 * half;
+
+	*addr = (*addr & ~mask) | (uint64_t)value << 32 * half;
+}
+
+static void write_queue_locked(struct virtio_pci *vp, unsigned int reg, uint32_t value)
+{
+	unsigned int index = atomic_load(&vp->queue_select);
+	struct virtio_queue *queue = virtio_settable_queue(vp->dev, index);
+
+	if (!queue)
+		return;
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		queue->config.size = (uint16_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		queue->enabled = value == 1; /* 0 is not the driver's to write */
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		set_half(&queue->config.desc_gpa, reg == VIRTIO_PCI_COMMON_Q_DESCHI, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		set_half(&queue->config.avail_gpa, reg == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		set_half(&queue->config.used_gpa, reg == VIRTIO_PCI_COMMON_Q_USEDHI, value);
+		break;
+	}
+}
+
+static void write_queue(struct virtio_pci *vp, unsigned int reg, uint32_t value)
+{
+	pthread_mutex_lock(&vp->dev->lock);
+	write_queue_locked(vp, reg, value);
+	pthread_mutex_unlock(&vp->dev->lock);
+}
+
+static void write_queue_vector(struct virtio_pci *vp, uint16_t value)
+{
+	unsigned int index = atomic_load(&vp->queue_select);
+
+	if (index < vp->dev->nqueues)
+		write_vector(vp, &vp->queue_vectors[index], value);
+}
+
+/* The size in which the field at `reg` is written; 0: no writable field starts there. */
+static unsigned int field_bytes(uint64_t reg)
+{
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_STATUS:
+		return 1;
+	case VIRTIO_PCI_COMMON_MSIX:
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		return 2;
+	case VIRTIO_PCI_COMMON_DFSELECT:
+	case VIRTIO_PCI_COMMON_GFSELECT:
+	case VIRTIO_PCI_COMMON_GF:
+		return 4;
+	default:
+		return reg >= VIRTIO_PCI_COMMON_Q_DESCLO && reg <= VIRTIO_PCI_COMMON_Q_USEDHI &&
+			       reg % 4 == 0 ? 4 : 0;
+	}
+}
+
+static void write_field(struct virtio_pci *vp, unsigned int reg, uint32_t value)
+{
+	switch (reg) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		atomic_store(&vp->device_feature_select, value);
+		break;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		atomic_store(&vp->driver_feature_select, value);
+		break;
+	case VIRTIO_PCI_COMMON_GF:
+		virtio_set_driver_features(vp->dev, atomic_load(&vp->driver_feature_select), value);
+		break;
+	case VIRTIO_PCI_COMMON_MSIX:
+		write_vector(vp, &vp->config_vector, (uint16_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_STATUS:
+		virtio_set_status(vp->dev, (uint8_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		atomic_store(&vp->queue_select, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		write_queue_vector(vp, (uint16_t)value);
+		break;
+	default:
+		write_queue(vp, reg, value);
+	}
+}
+
+static void common_write(struct virtio_pci *vp, uint64_t offset, const uint8_t *data,
+			 unsigned int len)
+{
+	uint32_t value = 0;
+
+	if (len == 8 && offset >= VIRTIO_PCI_COMMON_Q_DESCLO && offset % 8 == 0) {
+		common_write(vp, offset, data, 4);
+		common_write(vp, offset + 4, data + 4, 4);
+		return;
+	}
+	if (len != field_bytes(offset))
+		return;
+	memcpy(&value, data, len);
+	write_field(vp, (unsigned int)offset, value);
+}
+
+/* --- the BAR --- */
+
+/* 4.1.4.5: reading clears. */
+static void isr_read(struct virtio_pci *vp, uint64_t offset, void *data)
+{
+	if (offset == 0)
+		*(uint8_t *)data = (uint8_t)atomic_exchange(&vp->isr, 0); /* pairs with *_irq */
+}
+
+static void bar_read(void *owner, uint64_t offset, void *data, unsigned int len)
+{
+	struct virtio_pci *vp = owner;
+	uint64_t at = offset % PAGE_BYTES;
+
+	memset(data, 0, len);
+	switch (offset / PAGE_BYTES) {
+	case PAGE_COMMON:
+		common_read(vp, at, data, len);
+		break;
+	case PAGE_ISR:
+		isr_read(vp, at, data);
+		break;
+	case PAGE_DEVICE:
+		virtio_config_read(vp->dev, at, data, len);
+		break;
+	case PAGE_MSIX_TABLE:
+		msix_table_read(&vp->msix, at, data, len);
+		break;
+	case PAGE_MSIX_PBA:
+		msix_pba_read(&vp->msix, at, data, len);
+		break;
+	}
+}
+
+static void bar_write(void *owner, uint64_t offset, const void *data, unsigned int len)
+{
+	struct virtio_pci *vp = owner;
+	uint64_t at = offset % PAGE_BYTES;
+
+	switch (offset / PAGE_BYTES) {
+	case PAGE_COMMON:
+		common_write(vp, at, data, len);
+		break;
+	case PAGE_DEVICE:
+		virtio_config_write(vp->dev, at, data, len);
+		break;
+	case PAGE_NOTIFY:
+		/* Only where there is no ioeventfd, or through the access capability. */
+		virtio_kick(vp->dev, (unsigned int)(at / NOTIFY_MULTIPLIER));
+		break;
+	case PAGE_MSIX_TABLE:
+		msix_table_write(&vp->msix, at, data, len);
+		break;
+	}
+}
+
+static const struct bus_ops bar_ops = {
+	.read = bar_read,
+	.write = bar_write,
+};
+
+/* --- configuration space --- */
+
+/*
+ * The access capability (4.1.4.9) is a window: what it names in the BAR is read or written when
+ * its data field is. False: what it names is not valid, and nothing happens.
+ */
+static bool window(struct virtio_pci *vp, uint32_t *offset, uint32_t *len)
+{
+	const uint8_t *cap = &vp->pci.cfg[vp->cfg_access];
+
+	memcpy(offset, cap + VIRTIO_PCI_CAP_OFFSET, sizeof(*offset));
+	memcpy(len, cap + VIRTIO_PCI_CAP_LENGTH, sizeof(*len));
+	return cap[VIRTIO_PCI_CAP_BAR] == BAR && (*len == 1 || *len == 2 || *len == 4) &&
+	       *offset % *len == 0 && range_fits(*offset, *len, BAR_BYTES);
+}
+
+/* Is the window's data field touched? */
+static bool is_window_data(const struct virtio_pci *vp, unsigned int reg, unsigned int len)
+{
+	unsigned int data = vp->cfg_access + (unsigned int)sizeof(struct virtio_pci_cap);
+
+	return reg < data + 4 && reg + len > data;
+}
+
+static void config_reading(struct pci_dev *pci, unsigned int reg, unsigned int len)
+{
+	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
+	uint32_t offset, bytes;
+
+	if (is_window_data(vp, reg, len) && window(vp, &offset, &bytes))
+		bar_read(vp, offset, &pci->cfg[vp->cfg_access + sizeof(struct virtio_pci_cap)],
+			 bytes);
+}
+
+static void config_written(struct pci_dev *pci, unsigned int reg, unsigned int len)
+{
+	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
+	uint32_t offset, bytes;
+
+	msix_config_written(&vp->msix, reg, len);
+	if (is_window_data(vp, reg, len) && window(vp, &offset, &bytes))
+		bar_write(vp, offset, &pci->cfg[vp->cfg_access + sizeof(struct virtio_pci_cap)],
+			  bytes);
+}
+
+static void bar_mapped(struct pci_dev *pci, unsigned int bar, uint64_t addr, bool mapped)
+{
+	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
+	uint64_t doorbell = addr + PAGE_NOTIFY * PAGE_BYTES;
+
+	for (unsigned int i = 0; i < vp->dev->nqueues; i++, doorbell += NOTIFY_MULTIPLIER) {
+		int fd = vp->dev->queues[i].kick_fd, r;
+
+		if (!mapped) {
+			if (vp->doorbells & 1u << i)
+				vm_ioeventfd_del(vp->vm, doorbell, fd);
+			vp->doorbells &= ~(1u << i);
+			continue;
+		}
+		r = vm_ioeventfd_add(vp->vm, doorbell, fd);
+		if (r == 0)
+			vp->doorbells |= 1u << i;
+		else /* kicks come by bar_write: slower, not wrong */
+			log_guest(&vp->log_limit, "%s: no ioeventfd for queue %u: %s",
+				  vp->dev->name, i, strerror(-r));
+	}
+}
+
+static const struct pci_dev_ops pci_ops = {
+	.config_written = config_written,
+	.config_reading = config_reading,
+	.bar_mapped = bar_mapped,
+};
+
+/* --- creation and end --- */
+
+static unsigned int add_capability(struct virtio_pci *vp, uint8_t type, enum page page,
+				   uint32_t bytes, unsigned int cap_len)
+{
+	unsigned int at = pci_add_capability(&vp->pci, PCI_CAP_ID_VNDR, cap_len);
+	uint8_t *cap = &vp->pci.cfg[at];
+	uint32_t offset = page * PAGE_BYTES;
+
+	cap[VIRTIO_PCI_CAP_LEN] = (uint8_t)cap_len;
+	cap[VIRTIO_PCI_CAP_CFG_TYPE] = type;
+	cap[VIRTIO_PCI_CAP_BAR] = BAR;
+	memcpy(cap + VIRTIO_PCI_CAP_OFFSET, &offset, sizeof(offset));
+	memcpy(cap + VIRTIO_PCI_CAP_LENGTH, &bytes, sizeof(bytes));
+	return at;
+}
+
+static void add_capabilities(struct virtio_pci *vp)
+{
+	const unsigned int plain = sizeof(struct virtio_pci_cap), longer = plain + 4;
+	uint32_t multiplier = NOTIFY_MULTIPLIER;
+	unsigned int at;
+
+	add_capability(vp, VIRTIO_PCI_CAP_COMMON_CFG, PAGE_COMMON,
+		       sizeof(struct virtio_pci_common_cfg), plain);
+	at = add_capability(vp, VIRTIO_PCI_CAP_NOTIFY_CFG, PAGE_NOTIFY,
+			    MAX(vp->dev->nqueues, 1) * NOTIFY_MULTIPLIER, longer);
+	memcpy(&vp->pci.cfg[at + VIRTIO_PCI_NOTIFY_CAP_MULT], &multiplier, sizeof(multiplier));
+	add_capability(vp, VIRTIO_PCI_CAP_ISR_CFG, PAGE_ISR, 1, plain);
+	if (vp->dev->ops->config_bytes)
+		add_capability(vp, VIRTIO_PCI_CAP_DEVICE_CFG, PAGE_DEVICE,
+			       (uint32_t)vp->dev->ops->config_bytes, plain);
+
+	at = add_capability(vp, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, longer);
+	vp->cfg_access = at;
+	vp->pci.writable[at + VIRTIO_PCI_CAP_BAR] = 0xff;
+	memset(&vp->pci.writable[at + VIRTIO_PCI_CAP_OFFSET], 0xff, longer - VIRTIO_PCI_CAP_OFFSET);
+}
+
+static void init_identity(struct virtio_pci *vp)
+{
+	const struct virtio_ops *ops = vp->dev->ops;
+	const struct pci_id id = {
+		.vendor = PCI_VENDOR_VIRTIO,
+		.device = PCI_DEVICE_VIRTIO + ops->id,
+		.subsys_vendor = PCI_VENDOR_VIRTIO,
+		.subsys_device = PCI_DEVICE_VIRTIO + ops->id,
+		.class_code = ops->pci_class,
+		.revision = 1,
+	};
+
+	pci_dev_init(&vp->pci, &id, &pci_ops);
+	pci_set_bar(&vp->pci, BAR, BAR_BYTES, &bar_ops, vp);
+}
+
+int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *dev,
+		      struct virtio_pci **out)
+{
+	struct virtio_pci *vp = calloc(1, sizeof(*vp));
+	int r;
+
+	if (!vp)
+		return -ENOMEM;
+	vp->vm = vm;
+	vp->dev = dev;
+	reset(vp);
+	init_identity(vp);
+	r = msix_init(&vp->msix, &vm->irq, &vp->pci, dev->nqueues + 1, BAR,
+		      PAGE_MSIX_TABLE * PAGE_BYTES, PAGE_MSIX_PBA * PAGE_BYTES);
+	if (r < 0) {
+		log_error("%s: no interrupt vectors: %s", dev->name, strerror(-r));
+		goto err_free;
+	}
+	add_capabilities(vp);
+	r = pci_add(host, &vp->pci);
+	if (r < 0) {
+		log_error("%s: no free PCI slot (31 devices at most)", dev->name);
+		goto err_finish_msix;
+	}
+	dev->transport = (struct virtio_transport){queue_irq, config_irq, reset, vp};
+	*out = vp;
+	return 0;
+
+err_finish_msix:
+	msix_finish(&vp->msix);
+err_free:
+	free(vp);
+	return r;
+}
+
+void virtio_pci_destroy(struct virtio_pci *vp)
+{
+	if (!vp)
+		return;
+	vp->dev->transport = (struct virtio_transport){0};
+	pci_remove(&vp->pci);
+	msix_finish(&vp->msix);
+	free(vp);
+}
