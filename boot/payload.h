@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* What every kernel is handed, however it is loaded. */
+#pragma once
+
+#include <stdint.h>
+
+#include "boot/file.h"
+
+struct boot_payload {
+	const struct boot_file *kernel;
+	const struct boot_file *initrd; /* fd < 0: none */
+	const char *cmdline;
+	uint64_t rsdp_gpa;
+};

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside virtio-blk: the device (blk.c) and its requests (blk_request.c). On the loop. */
+#pragma once
+
+#include <linux/virtio_blk.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "block/block.h"
+#include "util/log.h"
+#include "util/loop.h"
+#include "virtio/device.h"
+#include "virtio/queue.h"
+
+#define BLK_QUEUE_SIZE 256
+#define BLK_SEG_MAX (BLK_QUEUE_SIZE - 2)
+#define BLK_SHORT_IOV 16
+#define BLK_RANGES_MAX 16
+#define BLK_SECTOR 512
+/* 1 GiB for one range of a discard or write-zeroes: no step holds up others for long. */
+#define BLK_RANGE_SECTORS_MAX (1u << 21)
+
+struct blk_request {
+	struct blk_req blk;
+	struct blk_queue *queue;
+	uint8_t *status;   /* in guest memory */
+	uint32_t in_bytes; /* data buffers for us to write */
+	uint32_t filled;   /* how much of them success fills, from their start */
+	uint16_t head;
+	uint16_t long_iov; /* the array borrowed, or NO_LONG_IOV */
+	uint8_t ranges, next_range;
+	union {
+		struct iovec iov[BLK_SHORT_IOV];
+		struct virtio_blk_discard_write_zeroes range[BLK_RANGES_MAX];
+	};
+};
+
+struct blk_queue {
+	struct virtio_blk *vblk;
+	unsigned int index;
+	unsigned int in_flight; /* requests in the block layer */
+	bool publish_waits;
+	struct loop_op publish_op;
+	struct blk_request *slots; /* by head */
+	struct iovec (*long_iovs)[BLK_SEG_MAX];
+	unsigned int long_count;
+	uint16_t long_free[BLK_QUEUE_SIZE]; /* a stack of long_count */
+};
+
+struct virtio_blk {
+	struct virtio_dev dev;
+	struct blk *blk;
+	const struct blk_info *info;
+	struct virtio_blk_config config;
+	char serial[VIRTIO_BLK_ID_BYTES];
+	struct log_limit error_limit;
+	atomic_bool writeback; /* set on vCPU threads, read on the loop; orders nothing */
+	bool draining;
+	struct blk_queue queue;
+};
+
+/*
+ * Parse, check and start the request in `chain`; it is answered with a status sooner or later.
+ * False: it can not even be answered.
+ */
+bool blk_take(struct blk_queue *queue, const struct vq_chain *chain);
+/* If draining and nothing is in flight any more, say so to the device. */
+void blk_maybe_quiesced(struct virtio_blk *vblk);
+/* publish_op.done: shows the driver the answers given since the last time. */
+void blk_publish(struct loop_op *op, int res);
