@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The device as a whole: features, configuration space, life and link. A frame goes, header
+ * and all, between guest memory and the back end in one system call; net_rx.c and net_tx.c say
+ * how. The header (5.1.6) is made and checked by the host's kernel, which copies it once.
+ *
+ * All traffic is on one loop. Watches exist while the device is live, so that a reset has
+ * nothing to wait for but a turn that was deferred.
+ */
+#include "virtio/net.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/net.h"
+#include "util/log.h"
+#include "util/util.h"
+#include "virtio/net_impl.h"
+
+#define FEATURE(bit) (1ull << (bit))
+/* Config space as far as the features offered define it. */
+#define CONFIG_BYTES offsetof(struct virtio_net_config, speed)
+
+static struct virtio_net *to_net(struct virtio_dev *dev)
+{
+	return CONTAINER_OF(dev, struct virtio_net, dev);
+}
+
+/* What the back end's offloads are as features: ours for the guest, and the guest's for us. */
+static const struct {
+	unsigned int offloads;
+	uint64_t host, guest;
+} offload_features[] = {
+	{ NET_OFFLOAD_CSUM, FEATURE(VIRTIO_NET_F_CSUM), FEATURE(VIRTIO_NET_F_GUEST_CSUM) },
+	{ NET_OFFLOAD_TSO4, FEATURE(VIRTIO_NET_F_HOST_TSO4), FEATURE(VIRTIO_NET_F_GUEST_TSO4) },
+	{ NET_OFFLOAD_TSO6, FEATURE(VIRTIO_NET_F_HOST_TSO6), FEATURE(VIRTIO_NET_F_GUEST_TSO6) },
+	{ NET_OFFLOAD_ECN, FEATURE(VIRTIO_NET_F_HOST_ECN), FEATURE(VIRTIO_NET_F_GUEST_ECN) },
+	{ NET_OFFLOAD_USO, FEATURE(NET_F_HOST_USO),
+	  FEATURE(NET_F_GUEST_USO4) | FEATURE(NET_F_GUEST_USO6) },
+};
+
+static uint64_t offered(const struct net *net)
+{
+	uint64_t features = FEATURE(VIRTIO_NET_F_MAC) | FEATURE(VIRTIO_NET_F_STATUS) |
+			    FEATURE(VIRTIO_NET_F_MRG_RXBUF) | FEATURE(VIRTIO_NET_F_CTRL_VQ) |
+			    FEATURE(VIRTIO_NET_F_CTRL_RX) | FEATURE(VIRTIO_NET_F_CTRL_MAC_ADDR);
+
+	if (net->mtu >= 68 && net->mtu <= UINT16_MAX) /* 5.1.4.1 */
+		features |= FEATURE(VIRTIO_NET_F_MTU);
+	if (net->offloads)
+		features |= FEATURE(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+	for (unsigned int i = 0; i < ARRAY_LEN(offload_features); i++)
+		if ((net->offloads & offload_features[i].offloads) == offload_features[i].offloads)
+			features |= offload_features[i].host | offload_features[i].guest;
+	return features;
+}
+
+int net_set_guest_offloads(struct virtio_net *net, uint64_t bits)
+{
+	unsigned int offloads = 0;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(offload_features); i++)
+		if ((bits & offload_features[i].guest) == offload_features[i].guest)
+			offloads |= offload_features[i].offloads;
+	/* All others need it (5.1.3.1), and the kernel thinks so too. */
+	if (!(offloads & NET_OFFLOAD_CSUM))
+		offloads = 0;
+	return net->net->ops->set_offload(net->net, offloads);
+}
+
+uint64_t net_guest_offload_bits(void)
+{
+	uint64_t bits = 0;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(offload_features); i++)
+		bits |= offload_features[i].guest;
+	return bits;
+}
+
+static void config_read(struct virtio_dev *dev, size_t offset, void *data, size_t len)
+{
+	memcpy(data, (const uint8_t *)&to_net(dev)->config + offset, len);
+}
+
+static void stop_traffic(struct virtio_net *net)
+{
+	net_rx_stop(&net->rx);
+	net_tx_stop(&net->tx);
+}
+
+static void activate(struct virtio_dev *dev)
+{
+	struct virtio_net *net = to_net(dev);
+	int r;
+
+	net_ctrl_reset(net);
+	r = net_set_guest_offloads(net, dev->features);
+	if (r)
+		log_warn("%s: %s does not take the guest's offloads: %s", dev->name,
+			 net->net->ifname, strerror(-r));
+	r = net_rx_start(&net->rx);
+	if (!r)
+		r = net_tx_start(&net->tx);
+	if (r)
+		net_broken(net, "no memory to watch the back end");
+}
+
+static void kick(struct virtio_dev *dev, unsigned int index)
+{
+	struct virtio_net *net = to_net(dev);
+
+	if (index == NET_QUEUE_RX)
+		net_rx_kick(&net->rx);
+	else if (index == NET_QUEUE_TX)
+		net_tx_kick(&net->tx);
+	else
+		net_ctrl_kick(net);
+}
+
+static void quiesce(struct virtio_dev *dev)
+{
+	struct virtio_net *net = to_net(dev);
+
+	stop_traffic(net);
+	net_ctrl_reset(net);
+	if (!net->tx.deferred)
+		virtio_quiesced(dev); /* else by the turn */
+}
+
+static void destroy(struct virtio_dev *dev)
+{
+	virtio_dev_finish(dev);
+	free(to_net(dev));
+}
+
+void net_broken(struct virtio_net *net, const char *why)
+{
+	stop_traffic(net);
+	virtio_broken(&net->dev, why);
+}
+
+void net_lost(struct virtio_net *net)
+{
+	if (net->lost)
+		return;
+	net->lost = true;
+	/* The transmit queue goes on, and drops. */
+	net_rx_stop(&net->rx);
+	log_warn("%s: interface %s is gone: link down for the guest", net->dev.name,
+		 net->net->ifname);
+	pthread_mutex_lock(&net->dev.lock);
+	net->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
+	pthread_mutex_unlock(&net->dev.lock);
+	virtio_config_changed(&net->dev);
+}
+
+static const struct virtio_ops net_virtio_ops = {
+	.name = "net",
+	.id = VIRTIO_ID_NET,
+	.pci_class = 0x020000, /* Ethernet */
+	.queue_size_max = NET_QUEUE_SIZE,
+	.config_bytes = CONFIG_BYTES,
+	.config_read = config_read,
+	.activate = activate,
+	.kick = kick,
+	.quiesce = quiesce,
+	.destroy = destroy,
+};
+
+int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem, struct net *net,
+		      const uint8_t mac[6], struct virtio_dev **out)
+{
+	/* The arrays of a queue's window stay untouched, and cost nothing, until used. */
+	struct virtio_net *vnet = calloc(1, sizeof(*vnet));
+	int r;
+
+	if (!vnet)
+		return -ENOMEM;
+	r = virtio_dev_init(&vnet->dev, &net_virtio_ops, name, loop, mem, offered(net), NET_QUEUES);
+	if (r) {
+		free(vnet);
+		return r;
+	}
+	vnet->net = net;
+	memcpy(vnet->config.mac, mac, sizeof(vnet->config.mac));
+	vnet->config.status = VIRTIO_NET_S_LINK_UP;
+	vnet->config.max_virtqueue_pairs = 1;
+	vnet->config.mtu = (uint16_t)MIN(net->mtu, UINT16_MAX);
+	vnet->rx.net = vnet->tx.net = vnet;
+	vnet->rx.queue = NET_QUEUE_RX;
+	vnet->tx.queue = NET_QUEUE_TX;
+	*out = &vnet->dev;
+	return 0;
+}
+
+void virtio_net_get_stats(const struct virtio_dev *dev, struct virtio_net_stats *out)
+{
+	*out = CONTAINER_OF(dev, struct virtio_net, dev)->stats;
+}

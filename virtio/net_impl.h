@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of virtio-net share: net.c the device, net_rx.c, net_tx.c, net_ctrl.c. */
+#pragma once
+
+#include <linux/virtio_net.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "util/loop.h"
+#include "virtio/device.h"
+#include "virtio/net.h"
+
+struct net;
+struct virtio_net;
+
+enum {
+	NET_QUEUE_RX,
+	NET_QUEUE_TX,
+	NET_QUEUE_CTRL, /* once there are more pairs, after the last of them */
+	NET_QUEUES,
+};
+
+#define NET_QUEUE_SIZE 256
+/* Frames per turn; then other devices on the loop get theirs. */
+#define NET_BUDGET 64
+
+#define NET_HDR_BYTES sizeof(struct virtio_net_hdr_v1)
+#define NET_ETH_BYTES 14
+/* 64 KiB of IP behind an Ethernet header with two VLAN tags. */
+#define NET_FRAME_MAX (NET_HDR_BYTES + NET_ETH_BYTES + 8 + 65535)
+
+/* VIRTIO_F_ and VIRTIO_NET_F_ bits that 6.1's headers lack (virtio 1.3, 5.1.3). */
+#define NET_F_GUEST_USO4 54
+#define NET_F_GUEST_USO6 55
+#define NET_F_HOST_USO 56
+
+/* A popped chain: the next `iov_count` entries of the window. */
+struct net_rx_chain {
+	uint16_t head;
+	uint16_t iov_count;
+	uint32_t len_bytes;
+};
+
+/* readv(2) takes 1024, of which the spill is one. */
+#define NET_RX_IOV_MAX 1023
+
+struct net_rx {
+	struct virtio_net *net;
+	unsigned int queue;
+	struct loop_watch *watch; /* the back end is readable; NULL while not live */
+	bool starved;             /* the guest has no buffers: the watch is paused */
+
+	/* The window: chains popped and not yet used, in ring order. */
+	unsigned int first_chain, chain_count;
+	unsigned int first_iov, iov_count;
+	uint64_t window_bytes;
+	uint64_t wanted_bytes; /* that a window should have for any frame */
+	bool full;             /* the window can not grow, whatever the guest adds */
+	unsigned int pushed;   /* chains not published yet */
+
+	uint32_t frame_bytes; /* of a frame that waits in the window and the spill, or 0 */
+	struct net_rx_chain chains[NET_QUEUE_SIZE];
+	struct iovec iov[NET_RX_IOV_MAX + 1];
+	uint8_t spill[NET_FRAME_MAX + 1]; /* + 1: only what is too long fills it */
+};
+
+struct net_tx {
+	struct virtio_net *net;
+	unsigned int queue;
+	struct loop_watch *room_watch; /* the back end takes more; NULL while not live */
+	bool full;                     /* waiting for it */
+	bool deferred;                 /* `turn` is on its way */
+	struct loop_op turn;
+	struct log_limit log_limit;
+};
+
+/* What the driver asked for by control commands (5.1.6.5.1). */
+#define NET_MACS_MAX 62
+struct net_filter {
+	bool promisc, all_multicast;
+	bool overflow; /* more addresses than we keep: every frame passes */
+	unsigned int count;
+	uint8_t macs[NET_MACS_MAX + 2][6]; /* its own, broadcast, then its tables */
+};
+
+struct virtio_net {
+	struct virtio_dev dev;
+	struct net *net;
+	/* Under dev.lock: vCPUs read it. */
+	struct virtio_net_config config;
+	/* loop */
+	bool lost; /* the back end's link is gone for good */
+	struct net_filter filter;
+	struct virtio_net_stats stats;
+	struct net_rx rx;
+	struct net_tx tx;
+};
+
+/* All on the loop. */
+
+/* The driver broke the rules: stop all traffic until the reset. */
+void net_broken(struct virtio_net *net, const char *why);
+/* The back end is gone: link down for the guest, said once. */
+void net_lost(struct virtio_net *net);
+/* Set by features or by the control queue: a mask of VIRTIO_NET_F_GUEST_ bits. 0 or -errno. */
+int net_set_guest_offloads(struct virtio_net *net, uint64_t bits);
+/* All those bits. */
+uint64_t net_guest_offload_bits(void);
+
+/* 0 or -ENOMEM. */
+int net_rx_start(struct net_rx *rx);
+void net_rx_stop(struct net_rx *rx);
+void net_rx_kick(struct net_rx *rx);
+
+int net_tx_start(struct net_tx *tx);
+/* A turn may still be on its way: tx->deferred. */
+void net_tx_stop(struct net_tx *tx);
+void net_tx_kick(struct net_tx *tx);
+
+void net_ctrl_reset(struct virtio_net *net);
+void net_ctrl_kick(struct virtio_net *net);
