@@ -70,7 +70,10 @@ struct blk_req {
  */
 int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out);
 
-/* No request may be in flight. Writes back metadata and syncs. 0 or -errno; logs. NULL is fine. */
+/*
+ * With no request in flight and the loop not running. Writes back metadata and syncs. 0 or
+ * -errno; logs. NULL is fine.
+ */
 int blk_close(struct blk *blk);
 
 const struct blk_info *blk_info(const struct blk *blk);
@@ -79,7 +82,7 @@ const struct blk_info *blk_info(const struct blk *blk);
 void blk_submit(struct blk *blk, struct blk_req *req);
 
 /*
- * Read synchronously, for boot code that looks into a disk before the machine runs.
- * 0 or -errno.
+ * Read synchronously, for boot code that looks into a disk before the machine runs: any
+ * offset and length. 0 or -errno.
  */
 int blk_read_sync(struct blk *blk, void *buf, uint64_t len_bytes, uint64_t offset_bytes);

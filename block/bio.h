@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The file under a disk image: asynchronous operations with completions that never run inside
+ * the call that asked for them. The real one sits on a struct loop (bio_file.c); tests put a
+ * simulator that cuts the power or fails operations in its place.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "util/loop.h"
+
+struct bio;
+
+/* All mandatory. Transfers may be short; `op->done` gets bytes or 0, or -errno. */
+struct bio_ops {
+	void (*readv)(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+		      unsigned int iovcnt, uint64_t offset);
+	void (*writev)(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+		       unsigned int iovcnt, uint64_t offset);
+	void (*fdatasync)(struct bio *bio, struct loop_op *op);
+	/* `mode` as fallocate(2) */
+	void (*fallocate)(struct bio *bio, struct loop_op *op, int mode, uint64_t offset,
+			  uint64_t len);
+	/* done(op, 0) later, outside of the caller */
+	void (*defer)(struct bio *bio, struct loop_op *op);
+	/*
+	 * Synchronous mode, for opening, closing and boot code, with nothing in flight: between
+	 * begin_sync and run_sync operations are carried out at once, and run_sync runs their
+	 * completions, and what these ask for, until nothing is left.
+	 */
+	void (*begin_sync)(struct bio *bio);
+	void (*run_sync)(struct bio *bio);
+	/* Synchronous: set the size of a regular file. 0 or -errno. */
+	int (*truncate)(struct bio *bio, uint64_t size_bytes);
+	void (*destroy)(struct bio *bio);
+};
+
+struct bio {
+	const struct bio_ops *ops;
+	uint64_t size_bytes;   /* when opened */
+	uint32_t io_align;     /* lengths and offsets: 1, or 512 under O_DIRECT */
+	uint32_t mem_align;    /* addresses: 1, or what O_DIRECT needs */
+	bool is_device;        /* a block device: fixed size */
+};
+
+/* The file `fd`, which the bio closes in the end, on `loop`. 0 or -errno; logs as `name`. */
+int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio **out);
+
+/* Accepts NULL. */
+static inline void bio_destroy(struct bio *bio)
+{
+	if (bio)
+		bio->ops->destroy(bio);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* For the block layer's formats: what a block device is inside. */
+#pragma once
+
+#include "block/block.h"
+#include "util/log.h"
+
+struct bio;
+
+/* All mandatory. */
+struct blk_ops {
+	/* Range and mode were checked. Completes by blk_req.done, never inside. */
+	void (*submit)(struct blk *blk, struct blk_req *req);
+	/* Nothing in flight, the loop does not run: write back, sync. 0 or -errno; logs. */
+	int (*flush_and_free)(struct blk *blk);
+};
+
+/* Base of every format's own struct. */
+struct blk {
+	const struct blk_ops *ops;
+	struct blk_info info;
+	struct bio *bio; /* the file; ours */
+	char *name;      /* for messages */
+	struct log_limit limit;
+};
+
+/*
+ * The formats' constructors take over `bio` where they succeed. `blk->name` is the base's to
+ * copy. 0 or -errno; log.
+ */
+int blk_init(struct blk *blk, const struct blk_ops *ops, struct bio *bio, const char *name);
+void blk_finish(struct blk *blk);
+
+int raw_create(struct bio *bio, const char *name, bool readonly, struct blk **out);
+
+/* What the first bytes of a file look like, or NULL. `len` >= 512 or the whole file. */
+const char *probe_format(const unsigned char *head, size_t len);
+#define PROBE_BYTES 512
+
+/*
+ * Image locks that QEMU's tools and other minivmms respect, held by `fd` until it is closed.
+ * 0, or -EAGAIN where another holds what is in the way; logs.
+ */
+int lock_image(int fd, const char *name, bool readonly);
