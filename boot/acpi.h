@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The ACPI tables of the machine (ACPI 6.5), made from vmm/layout.h and what `vm` has. */
+/*
+ * The ACPI tables of the machine (ACPI 6.5): RSDP, XSDT, FACS, DSDT, FADT, MADT, MCFG, made
+ * from vmm/layout.h and the number of processors, whose APIC ids are 0 to ncpus - 1.
+ */
 #pragma once
 
 #include <stdint.h>
 
-struct vm;
+struct mem;
 
-/* Write all tables below 1 MiB; *rsdp_gpa gets the root pointer's address. 0 or -errno; logs. */
-int acpi_write(struct vm *vm, uint64_t *rsdp_gpa);
+/*
+ * Write all tables into [LAYOUT_BIOS_BASE, LAYOUT_BIOS_END); *rsdp_gpa gets the root
+ * pointer's address. 0 or -errno; logs.
+ */
+int acpi_write(const struct mem *mem, unsigned int ncpus, uint64_t *rsdp_gpa);
