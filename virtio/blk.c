@@ -3,9 +3,7 @@
 #include "virtio/blk.h"
 
 #include <errno.h>
-#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
-#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,8 +104,7 @@ static const struct virtio_ops blk_ops = {
 
 static uint64_t offered_features(const struct blk_info *info)
 {
-	uint64_t features = 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
-			    1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_BLK_F_SEG_MAX |
+	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX |
 			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
 			    1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
 

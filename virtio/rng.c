@@ -7,9 +7,7 @@
 #include "virtio/rng.h"
 
 #include <errno.h>
-#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
-#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -143,10 +141,7 @@ int virtio_rng_create(const char *name, struct loop *loop, const struct mem *mem
 	if (!rng)
 		return -ENOMEM;
 	rng->turn_op.done = rng_next_turn;
-	r = virtio_dev_init(&rng->dev, &rng_ops, name, loop, mem,
-			    1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
-				    1ull << VIRTIO_RING_F_EVENT_IDX,
-			    1);
+	r = virtio_dev_init(&rng->dev, &rng_ops, name, loop, mem, 0, 1);
 	if (r < 0) {
 		free(rng);
 		return r;
