@@ -86,9 +86,9 @@ static void log_failure(struct blk_request *req, int err)
 	};
 	struct virtio_blk *vblk = req->queue->vblk;
 
-	log_guest(&vblk->error_limit, "%s: %s %llu bytes at %llu: %s (the guest gets an error)",
-		  vblk->dev.name, verbs[req->blk.op], (unsigned long long)req->blk.len_bytes,
-		  (unsigned long long)req->blk.offset_bytes, strerror(-err));
+	log_guest(&vblk->error_limit, "%s: %s (offset %llu, length %llu): %s",
+		  vblk->dev.name, verbs[req->blk.op], (unsigned long long)req->blk.offset_bytes,
+		  (unsigned long long)req->blk.len_bytes, strerror(-err));
 }
 
 /* --- steps --- */

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For tests of devices: a loop that runs when it is told to, on the caller's thread. Stands in
+ * for util/loop.c; include it in one file of the program.
+ */
+#pragma once
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "util/loop.h"
+
+#define FAKE_WATCHES 32
+
+struct loop_watch {
+	int fd;
+	loop_watch_fn *fn;
+	void *arg;
+};
+
+struct loop {
+	struct loop_op *deferred, **deferred_tail;
+	struct loop_call *posted, **posted_tail;
+	struct loop_watch watches[FAKE_WATCHES];
+};
+
+static inline void fake_loop_init(struct loop *loop)
+{
+	*loop = (struct loop){0};
+	loop->deferred_tail = &loop->deferred;
+	loop->posted_tail = &loop->posted;
+}
+
+void loop_defer(struct loop *loop, struct loop_op *op)
+{
+	op->next = NULL;
+	*loop->deferred_tail = op;
+	loop->deferred_tail = &op->next;
+}
+
+/* Here: on the loop's thread only. */
+void loop_post(struct loop *loop, struct loop_call *call)
+{
+	call->next = NULL;
+	*loop->posted_tail = call;
+	loop->posted_tail = &call->next;
+}
+
+struct loop_watch *loop_watch_event(struct loop *loop, int fd, loop_watch_fn *fn, void *arg)
+{
+	for (unsigned int i = 0; i < FAKE_WATCHES; i++) {
+		if (loop->watches[i].fn)
+			continue;
+		loop->watches[i] = (struct loop_watch){fd, fn, arg};
+		return &loop->watches[i];
+	}
+	return NULL;
+}
+
+void loop_unwatch(struct loop *loop, struct loop_watch *watch)
+{
+	if (watch)
+		watch->fn = NULL;
+}
+
+void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	fn(arg);
+}
+
+static inline void fake_loop_run_posted(struct loop *loop)
+{
+	struct loop_call *call = loop->posted, *next;
+
+	loop->posted = NULL;
+	loop->posted_tail = &loop->posted;
+	for (; call; call = next) {
+		next = call->next;
+		call->fn(call);
+	}
+}
+
+static inline void fake_loop_run_watches(struct loop *loop)
+{
+	for (unsigned int i = 0; i < FAKE_WATCHES; i++) {
+		struct loop_watch *watch = &loop->watches[i];
+		struct pollfd pollfd = {.fd = watch->fd, .events = POLLIN};
+		eventfd_t count;
+
+		if (!watch->fn || poll(&pollfd, 1, 0) != 1)
+			continue;
+		eventfd_read(watch->fd, &count);
+		watch->fn(watch->arg);
+	}
+}
+
+/* As the real one: what these defer runs in the next turn. */
+static inline void fake_loop_run_deferred(struct loop *loop)
+{
+	struct loop_op *op = loop->deferred, *next;
+
+	loop->deferred = NULL;
+	loop->deferred_tail = &loop->deferred;
+	for (; op; op = next) {
+		next = op->next;
+		op->done(op, 0);
+	}
+}
+
+/* One batch. */
+static inline void fake_loop_turn(struct loop *loop)
+{
+	fake_loop_run_posted(loop);
+	fake_loop_run_watches(loop);
+	fake_loop_run_deferred(loop);
+}
