@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -414,14 +415,25 @@ static void run_deferred(struct loop *loop)
 	}
 }
 
+/* liburing 2.3 declares io_uring_enable_rings, but its library has it not. */
+static int enable_ring(struct loop *loop)
+{
+	long r = syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
+			 NULL, 0);
+
+	/* EBADFD: enabled by an earlier run. */
+	if (r == 0 || errno == EBADFD)
+		return 0;
+	log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(errno));
+	return -errno;
+}
+
 int loop_run(struct loop *loop)
 {
-	int r = io_uring_enable_rings(&loop->ring);
+	int r = enable_ring(loop);
 
-	if (r < 0 && r != -EBADFD) { /* EBADFD: enabled by an earlier run */
-		log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(-r));
+	if (r < 0)
 		return r;
-	}
 	while (!atomic_load(&loop->quit)) {
 		r = loop->deferred ? io_uring_submit_and_get_events(&loop->ring)
 				   : io_uring_submit_and_wait(&loop->ring, 1);
