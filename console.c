@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+#include "console.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "util/log.h"
+#include "util/loop.h"
+#include "util/util.h"
+
+#define OUTPUT_BYTES KIB(256)
+#define INPUT_BYTES 256
+#define DRAIN_MS 1000
+#define ESCAPE 1 /* Ctrl-A */
+
+struct console {
+	struct loop *loop;
+	const struct console_ops *ops;
+	void *owner;
+	int in_fd, out_fd;
+
+	/* The guest's output: a ring. vCPU threads fill, the loop empties. */
+	pthread_mutex_t lock; /* guards the five below */
+	uint8_t *ring;
+	size_t start, used;
+	bool posted; /* the loop knows that there is some */
+	bool lost;
+	struct loop_call output_call;
+	struct loop_watch *out_watch; /* while the reader is slow; the loop's */
+
+	/* Input; the loop's alone. */
+	struct loop_watch *watch;
+	struct loop_call input_call;
+	atomic_bool input_posted;
+	uint8_t input[INPUT_BYTES];
+	size_t input_start, input_used;
+	bool is_tty, escaped, eof;
+};
+
+/* --- the terminal --- */
+
+/* For the handler of fatal signals, which gets no argument: the library's one more global. */
+static struct termios saved_termios;
+static volatile sig_atomic_t saved_fd = -1;
+
+static void restore_terminal(void)
+{
+	int fd = saved_fd;
+
+	if (fd >= 0)
+		tcsetattr(fd, TCSANOW, &saved_termios);
+	saved_fd = -1;
+}
+
+static void on_fatal_signal(int number)
+{
+	restore_terminal();
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static void set_raw(int fd)
+{
+	struct termios raw;
+
+	if (tcgetattr(fd, &raw) < 0)
+		return;
+	cfmakeraw(&raw);
+	tcsetattr(fd, TCSANOW, &raw);
+}
+
+static void take_terminal(struct console *console)
+{
+	static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+
+	if (!isatty(console->in_fd) || tcgetattr(console->in_fd, &saved_termios) < 0)
+		return;
+	console->is_tty = true;
+	saved_fd = console->in_fd;
+	for (unsigned int i = 0; i < ARRAY_LEN(fatal); i++)
+		signal(fatal[i], on_fatal_signal);
+	set_raw(console->in_fd);
+}
+
+void console_resumed(struct console *console)
+{
+	if (console->is_tty)
+		set_raw(console->in_fd);
+}
+
+/* --- output --- */
+
+/* Write what the reader takes without blocking. True: nothing is left. */
+static bool flush(struct console *console, int timeout_ms)
+{
+	struct pollfd pfd = {.fd = console->out_fd, .events = POLLOUT};
+	size_t len = 0;
+
+	for (;;) {
+		ssize_t n;
+
+		pthread_mutex_lock(&console->lock);
+		console->start = (console->start + len) % OUTPUT_BYTES;
+		console->used -= len;
+		len = MIN(console->used, OUTPUT_BYTES - console->start);
+		console->posted = len > 0;
+		pthread_mutex_unlock(&console->lock);
+		if (len == 0)
+			return true;
+		if (poll(&pfd, 1, timeout_ms) != 1)
+			return false;
+		/* A pipe that polls writable takes PIPE_BUF bytes without blocking. */
+		n = write(console->out_fd, console->ring + console->start, MIN(len, PIPE_BUF));
+		if (n > 0)
+			len = (size_t)n;
+		else if (n == 0 || errno == EINTR || errno == EAGAIN)
+			len = 0; /* otherwise nobody reads any more, and it is gone */
+	}
+}
+
+static void output_writable(void *arg)
+{
+	struct console *console = arg;
+
+	if (flush(console, 0))
+		loop_watch_pause(console->loop, console->out_watch);
+}
+
+static void output_called(struct loop_call *call)
+{
+	struct console *console = CONTAINER_OF(call, struct console, output_call);
+
+	if (flush(console, 0))
+		return;
+	if (console->out_watch)
+		loop_watch_resume(console->loop, console->out_watch);
+	else
+		console->out_watch = loop_watch_ready(console->loop, console->out_fd, POLLOUT,
+						      output_writable, console);
+}
+
+static void append_locked(struct console *console, const uint8_t *data, size_t len)
+{
+	size_t end = (console->start + console->used) % OUTPUT_BYTES;
+	size_t first = MIN(len, OUTPUT_BYTES - end);
+
+	memcpy(console->ring + end, data, first);
+	memcpy(console->ring, data + first, len - first);
+	console->used += len;
+}
+
+void console_output(struct console *console, const uint8_t *data, size_t len)
+{
+	bool post, say = false;
+
+	pthread_mutex_lock(&console->lock);
+	if (len > OUTPUT_BYTES - console->used) {
+		say = !console->lost;
+		console->lost = true;
+		len = OUTPUT_BYTES - console->used;
+	}
+	append_locked(console, data, len);
+	post = !console->posted;
+	console->posted = true;
+	pthread_mutex_unlock(&console->lock);
+	if (post)
+		loop_post(console->loop, &console->output_call);
+	if (say)
+		log_warn("console: output is lost, its reader is too slow");
+}
+
+/* --- input --- */
+
+static void escape_help(struct console *console)
+{
+	static const char help[] = "\r\nCtrl-A x  quit minivmm at once\r\n"
+				   "Ctrl-A h  this help\r\n"
+				   "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+
+	console_output(console, (const uint8_t *)help, sizeof(help) - 1);
+}
+
+/* One byte typed; true if it is for the guest. */
+static bool filter_byte(struct console *console, uint8_t byte)
+{
+	if (!console->is_tty)
+		return true;
+	if (!console->escaped) {
+		console->escaped = byte == ESCAPE;
+		return !console->escaped;
+	}
+	console->escaped = false;
+	switch (byte) {
+	case 'x':
+		console->ops->quit(console->owner);
+		return false;
+	case 'h':
+		escape_help(console);
+		return false;
+	case ESCAPE:
+		return true;
+	}
+	return false;
+}
+
+static void offer_input(struct console *console)
+{
+	size_t taken = console->ops->input(console->owner, console->input + console->input_start,
+					   console->input_used);
+
+	console->input_start += taken;
+	console->input_used -= taken;
+	/* Read no more before this is taken; console_input_ready offers it again. */
+	if (console->input_used)
+		loop_watch_pause(console->loop, console->watch);
+	else if (!console->eof)
+		loop_watch_resume(console->loop, console->watch);
+}
+
+static void input_readable(void *arg)
+{
+	struct console *console = arg;
+	uint8_t data[INPUT_BYTES];
+	ssize_t len = read(console->in_fd, data, sizeof(data));
+
+	if (len < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (len <= 0) {
+		console->eof = true;
+		loop_watch_pause(console->loop, console->watch);
+		return;
+	}
+	console->input_start = 0;
+	for (ssize_t i = 0; i < len; i++)
+		if (filter_byte(console, data[i]))
+			console->input[console->input_used++] = data[i];
+	if (console->input_used)
+		offer_input(console);
+}
+
+static void input_called(struct loop_call *call)
+{
+	struct console *console = CONTAINER_OF(call, struct console, input_call);
+
+	atomic_store(&console->input_posted, false);
+	if (console->input_used)
+		offer_input(console);
+}
+
+void console_input_ready(struct console *console)
+{
+	if (!atomic_exchange(&console->input_posted, true))
+		loop_post(console->loop, &console->input_call);
+}
+
+/* --- life --- */
+
+int console_create(struct loop *loop, int in_fd, int out_fd, const struct console_ops *ops,
+		   void *owner, struct console **out)
+{
+	struct console *console = calloc(1, sizeof(*console));
+
+	if (!console)
+		return -ENOMEM;
+	console->loop = loop;
+	console->ops = ops;
+	console->owner = owner;
+	console->in_fd = in_fd;
+	console->out_fd = out_fd;
+	console->output_call.fn = output_called;
+	console->input_call.fn = input_called;
+	pthread_mutex_init(&console->lock, NULL);
+	console->ring = malloc(OUTPUT_BYTES);
+	console->watch = loop_watch_ready(loop, in_fd, POLLIN, input_readable, console);
+	if (!console->ring || !console->watch) {
+		console_destroy(console);
+		return -ENOMEM;
+	}
+	take_terminal(console);
+	*out = console;
+	return 0;
+}
+
+void console_destroy(struct console *console)
+{
+	if (!console)
+		return;
+	flush(console, DRAIN_MS);
+	restore_terminal();
+	loop_unwatch(console->loop, console->watch);
+	loop_unwatch(console->loop, console->out_watch);
+	pthread_mutex_destroy(&console->lock);
+	free(console->ring);
+	free(console);
+}

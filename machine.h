@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine: the one place that says which devices exist, at which address, on which loop.
+ * A reboot is a new board (VM and devices) around the same back ends.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/block.h"
+#include "net/net.h"
+
+#define MACHINE_DISKS_MAX 16
+#define MACHINE_NETS_MAX 8
+
+struct machine_disk {
+	struct blk_options blk;
+	const char *serial; /* at most 20 bytes, or NULL */
+};
+
+struct machine_net {
+	struct net_options net;
+	uint8_t mac[6];
+	bool has_mac; /* else a stable one from the machine's name */
+};
+
+struct machine_config {
+	const char *name; /* of the VM: NULL is "minivmm" */
+	const char *kernel;
+	const char *initrd;  /* or NULL */
+	const char *cmdline; /* or NULL: one is made */
+	uint64_t mem_bytes;
+	unsigned int ncpus;
+	struct machine_disk disks[MACHINE_DISKS_MAX];
+	unsigned int disk_count;
+	struct machine_net nets[MACHINE_NETS_MAX];
+	unsigned int net_count;
+	bool no_reboot; /* the guest's reboot ends the machine */
+	bool force;     /* try a stock kernel on a host that cannot run it */
+	bool stats;     /* print the exits to user space at the end, on stderr */
+};
+
+/*
+ * Build it, run it until it ends, on this thread. 0: the guest powered off, or the user quit;
+ * 1: it failed; logged. SIGTERM and SIGINT press the power button, a second one quits.
+ */
+int machine_run(const struct machine_config *config);

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/net.h"
+#include "util/log.h"
+#include "util/util.h"
+
+const char options_help[] =
+	"Usage: minivmm --kernel FILE [OPTION]...\n"
+	"Run a Linux kernel, or any PVH kernel, in a virtual machine on this terminal.\n"
+	"\n"
+	"  -k, --kernel FILE     bzImage, or ELF with a PVH entry\n"
+	"  -i, --initrd FILE     initial RAM disk\n"
+	"  -c, --cmdline TEXT    kernel command line (default: console, and root= found on the\n"
+	"                        first disk)\n"
+	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
+	"  -p, --cpus N          processors (default 1)\n"
+	"  -d, --disk FILE[,format=raw|qcow2][,readonly][,direct=on|off][,serial=TEXT]\n"
+	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
+	"                        any other raw\n"
+	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
+	"                        add a network interface\n"
+	"      --name NAME       the machine's name (default minivmm)\n"
+	"      --no-reboot       end when the guest reboots\n"
+	"      --force           try a stock Linux kernel where KVM cannot run it\n"
+	"      --stats           at the end, print the exits to user space\n"
+	"  -v, --verbose         say more\n"
+	"  -h, --help            this help\n"
+	"  -V, --version         the version\n"
+	"\n"
+	"Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the power button; a second one quits.\n"
+	"Exit status: 0 after the guest's power-off, 1 on failure, 2 on bad usage.\n";
+
+enum {
+	OPTION_NAME = 256,
+	OPTION_NO_REBOOT,
+	OPTION_FORCE,
+	OPTION_STATS,
+};
+
+static const struct option long_options[] = {
+	{"kernel", required_argument, NULL, 'k'},
+	{"initrd", required_argument, NULL, 'i'},
+	{"cmdline", required_argument, NULL, 'c'},
+	{"mem", required_argument, NULL, 'm'},
+	{"cpus", required_argument, NULL, 'p'},
+	{"disk", required_argument, NULL, 'd'},
+	{"net", required_argument, NULL, 'n'},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
+	{"force", no_argument, NULL, OPTION_FORCE},
+	{"stats", no_argument, NULL, OPTION_STATS},
+	{"verbose", no_argument, NULL, 'v'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0},
+};
+
+/* --- KEY=VALUE lists --- */
+
+/*
+ * Cut the next item off `*list`: the text up to a comma, with ",," standing for a comma. NULL
+ * at the end.
+ */
+static char *next_item(char **list)
+{
+	char *item = *list, *to = item, *from = item;
+
+	if (!item)
+		return NULL;
+	while (*from && (*from != ',' || from[1] == ',')) {
+		from += *from == ',';
+		*to++ = *from++;
+	}
+	*list = *from ? from + 1 : NULL;
+	*to = '\0';
+	return item;
+}
+
+/* Split "key=value"; a key alone has the value NULL. */
+static char *split_value(char *item)
+{
+	char *equals = strchr(item, '=');
+
+	if (equals)
+		*equals++ = '\0';
+	return equals;
+}
+
+static int parse_switch(const char *option, const char *key, const char *value, bool *out)
+{
+	if (!value || strcmp(value, "on") == 0)
+		*out = true;
+	else if (strcmp(value, "off") == 0)
+		*out = false;
+	else {
+		log_error("%s: %s=%s: on or off is expected", option, key, value);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int need_value(const char *option, const char *key, const char *value)
+{
+	if (value && *value)
+		return 0;
+	log_error("%s: %s= needs a value", option, key);
+	return -EINVAL;
+}
+
+/* --- --disk --- */
+
+static int parse_format(const char *value, enum blk_format *out)
+{
+	if (strcmp(value, "raw") == 0)
+		*out = BLK_FORMAT_RAW;
+	else if (strcmp(value, "qcow2") == 0)
+		*out = BLK_FORMAT_QCOW2;
+	else {
+		log_error("--disk: format=%s: raw or qcow2 is expected (qemu-img convert makes "
+			  "one of others)", value);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
+{
+	if (strcmp(key, "readonly") == 0)
+		return parse_switch("--disk", key, value, &disk->blk.readonly);
+	if (strcmp(key, "direct") == 0)
+		return parse_switch("--disk", key, value, &disk->blk.direct);
+	if (strcmp(key, "format") != 0 && strcmp(key, "serial") != 0) {
+		log_error("--disk: unknown key '%s' (format, readonly, direct and serial are known; "
+			  "a comma in the file's name is written ,,)", key);
+		return -EINVAL;
+	}
+	if (need_value("--disk", key, value) < 0)
+		return -EINVAL;
+	if (strcmp(key, "format") == 0)
+		return parse_format(value, &disk->blk.format);
+	if (strlen(value) > 20) {
+		log_error("--disk: serial=%s: at most 20 bytes", value);
+		return -EINVAL;
+	}
+	disk->serial = value;
+	return 0;
+}
+
+static int parse_disk(char *text, struct machine_config *config)
+{
+	struct machine_disk *disk = &config->disks[config->disk_count];
+	char *item, *list = text;
+
+	if (config->disk_count == MACHINE_DISKS_MAX) {
+		log_error("--disk: at most %d disks", MACHINE_DISKS_MAX);
+		return -EINVAL;
+	}
+	disk->blk.path = next_item(&list);
+	if (!*disk->blk.path) {
+		log_error("--disk: a file's name is expected first");
+		return -EINVAL;
+	}
+	while ((item = next_item(&list))) {
+		char *value = split_value(item);
+
+		if (parse_disk_key(disk, item, value) < 0)
+			return -EINVAL;
+	}
+	config->disk_count++;
+	return 0;
+}
+
+/* --- --net --- */
+
+static int parse_net_key(struct machine_net *net, const char *key, const char *value)
+{
+	uint64_t fd;
+
+	if (need_value("--net", key, value) < 0)
+		return -EINVAL;
+	if (strcmp(key, "tap") == 0) {
+		net->net.tap = value;
+		return 0;
+	}
+	if (strcmp(key, "bridge") == 0) {
+		net->net.bridge = value;
+		return 0;
+	}
+	if (strcmp(key, "fd") == 0) {
+		if (parse_uint(value, 0, 1 << 20, &fd) < 0) {
+			log_error("--net: fd=%s: not a file descriptor's number", value);
+			return -EINVAL;
+		}
+		net->net.fd = (int)fd;
+		return 0;
+	}
+	if (strcmp(key, "mac") == 0) {
+		net->has_mac = true;
+		return net_mac_parse(value, net->mac);
+	}
+	log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
+	return -EINVAL;
+}
+
+static int parse_net(char *text, struct machine_config *config)
+{
+	struct machine_net *net = &config->nets[config->net_count];
+	char *item, *list = text;
+
+	if (config->net_count == MACHINE_NETS_MAX) {
+		log_error("--net: at most %d interfaces", MACHINE_NETS_MAX);
+		return -EINVAL;
+	}
+	net->net.fd = -1;
+	while ((item = next_item(&list))) {
+		char *value = split_value(item);
+
+		if (parse_net_key(net, item, value) < 0)
+			return -EINVAL;
+	}
+	if (net->net.fd >= 0 && (net->net.tap || net->net.bridge)) {
+		log_error("--net: fd= is an interface already set up: tap= and bridge= do not go "
+			  "with it");
+		return -EINVAL;
+	}
+	config->net_count++;
+	return 0;
+}
+
+/* --- the rest --- */
+
+static int parse_mem(const char *text, struct machine_config *config)
+{
+	int r = parse_size(text, &config->mem_bytes);
+
+	if (r == 0 && config->mem_bytes >= MIB(2))
+		config->mem_bytes = align_up(config->mem_bytes, 4096);
+	else if (r == 0) {
+		log_error("--mem %s: too small, 2M is the least (and stock Linux wants 128M)", text);
+		r = -ERANGE;
+	} else {
+		log_error("--mem %s: not a size (write 512M or 2G)", text);
+	}
+	return r;
+}
+
+static int parse_cpus(const char *text, struct machine_config *config)
+{
+	uint64_t value;
+
+	if (parse_uint(text, 1, UINT32_MAX, &value) < 0) {
+		log_error("--cpus %s: a number from 1 on is expected", text);
+		return -EINVAL;
+	}
+	config->ncpus = (unsigned int)value;
+	return 0;
+}
+
+static int parse_option(int option, struct machine_config *config)
+{
+	switch (option) {
+	case 'k':
+		config->kernel = optarg;
+		return 0;
+	case 'i':
+		config->initrd = optarg;
+		return 0;
+	case 'c':
+		config->cmdline = optarg;
+		return 0;
+	case 'm':
+		return parse_mem(optarg, config);
+	case 'p':
+		return parse_cpus(optarg, config);
+	case 'd':
+		return parse_disk(optarg, config);
+	case 'n':
+		return parse_net(optarg, config);
+	case OPTION_NAME:
+		config->name = optarg;
+		return 0;
+	case OPTION_NO_REBOOT:
+		config->no_reboot = true;
+		return 0;
+	case OPTION_FORCE:
+		config->force = true;
+		return 0;
+	case OPTION_STATS:
+		config->stats = true;
+		return 0;
+	case 'v':
+		log_set_level(LOG_LEVEL_DEBUG);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static enum options_result complain(int option, char **argv)
+{
+	if (option == ':')
+		log_error("%s: a value is missing (see minivmm --help)", argv[optind - 1]);
+	else if (optopt > 0 && optopt < OPTION_NAME)
+		log_error("-%c: unknown option (see minivmm --help)", optopt);
+	else
+		log_error("%s: unknown option (see minivmm --help)", argv[optind - 1]);
+	return OPTIONS_ERROR;
+}
+
+static enum options_result check(int argc, char **argv, const struct machine_config *config)
+{
+	if (optind < argc) {
+		log_error("'%s': unexpected argument (disks are given with --disk)", argv[optind]);
+		return OPTIONS_ERROR;
+	}
+	if (!config->kernel) {
+		log_error("--kernel is missing (see minivmm --help)");
+		return OPTIONS_ERROR;
+	}
+	return OPTIONS_RUN;
+}
+
+enum options_result options_parse(int argc, char **argv, struct machine_config *config)
+{
+	int option;
+
+	*config = (struct machine_config){.mem_bytes = MIB(512), .ncpus = 1};
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":k:i:c:m:p:d:n:vhV", long_options, NULL)) != -1) {
+		if (option == 'h')
+			return OPTIONS_HELP;
+		if (option == 'V')
+			return OPTIONS_VERSION;
+		if (option == '?' || option == ':')
+			return complain(option, argv);
+		if (parse_option(option, config) < 0)
+			return OPTIONS_ERROR;
+	}
+	return check(argc, argv, config);
+}
