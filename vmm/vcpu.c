@@ -31,6 +31,9 @@
 #define MSR_MISC_ENABLE 0x1a0
 #define MSR_MTRR_DEF_TYPE 0x2ff
 
+#define APIC_BASE_X2APIC 0x400
+#define XAPIC_IDS 255 /* 0 to 254 */
+
 #define CR0_PE (1u << 0)
 #define CR0_ET (1u << 4)
 #define CR0_PG (1u << 31)
@@ -71,6 +74,22 @@ static int set_msrs(struct vcpu *vcpu)
 	return ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0 ? -errno : 0;
 }
 
+/*
+ * As firmware leaves a machine with APIC ids from 255 on (SDM 3A, 10.12.8.1): in xAPIC mode
+ * every processor would take id 255 for the broadcast, and start when that one is started.
+ */
+static int set_x2apic(struct vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+
+	if (vcpu->vm->ncpus <= XAPIC_IDS)
+		return 0;
+	if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
+		return -errno;
+	sregs.apic_base |= APIC_BASE_X2APIC;
+	return ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) < 0 ? -errno : 0;
+}
+
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index)
 {
 	int r;
@@ -91,6 +110,8 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index)
 	r = set_cpuid(vcpu);
 	if (r == 0)
 		r = set_msrs(vcpu);
+	if (r == 0)
+		r = set_x2apic(vcpu);
 	if (r == 0)
 		return 0;
 	munmap(vcpu->run, (size_t)vm->kvm->run_size);
