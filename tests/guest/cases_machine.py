@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""Processors, serial port, power and reset."""
+
+import os
+import re
+import signal
+
+from harness import Failure, Skip, check
+
+RESETS = ["cf9-warm", "cf9-cold", "acpi", "i8042", "triple-fault"]
+READ_TIMEOUT_S = 20
+
+
+def hello(host):
+    result = host.passes("hello", cmdline="answer=42")
+    check(result.out == "hello\nPASS\n", result)
+
+
+def smp(host, cpus):
+    result = host.passes("smp", "--cpus", cpus, cmdline=f"cpus={cpus}")
+    check(f"{cpus} processors\n" in result.out, result)
+
+
+def smp_1(host):
+    smp(host, 1)
+
+
+def smp_4(host):
+    smp(host, 4)
+
+
+def smp_88(host):
+    smp(host, 88)
+
+
+def smp_288(host):
+    smp(host, 288)
+
+
+def reset_no_reboot(host):
+    for how, name in enumerate(RESETS):
+        result = host.run("reset", "--no-reboot", cmdline=f"how={how}")
+        check(result.status == 0 and result.out == "boot\n" and not result.err,
+              f"{name}: {result}")
+
+
+def wait_for(process, pattern, times=1):
+    """Read the console until `pattern` came `times` times; what was read."""
+    text = b""
+    os.set_blocking(process.stdout.fileno(), True)
+    old = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(
+        Failure(f"waited for {pattern!r}, got {text!r}")))
+    signal.alarm(READ_TIMEOUT_S)
+    try:
+        while len(re.findall(pattern, text)) < times:
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                raise Failure(f"ended; waited for {pattern!r}, got {text!r}, "
+                              f"{process.stderr.read()!r}")
+            text += piece
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    return text.decode()
+
+
+def stop(process):
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+
+
+def reset_reboots(host):
+    """Each way comes back, to a machine as fresh as the first, more than once."""
+    for how, name in enumerate(RESETS):
+        process = host.start("reset", cmdline=f"how={how}")
+        try:
+            text = wait_for(process, b"boot\n", 4)
+        finally:
+            stop(process)
+        check("FAIL" not in text, f"{name}: {text}")
+
+
+def echo(host):
+    """Typed characters arrive, also many more than the FIFO holds."""
+    process = host.start("echo")
+    lines = ["a", "bc" * 100, "".join(map(chr, range(32, 127)))]
+    try:
+        wait_for(process, b"ready\n")
+        for line in lines:
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+            wait_for(process, re.escape(line.encode()) + b"\n")
+        process.stdin.write(("x" * 200 + "\n").encode() * 20 + b"end\n")
+        process.stdin.flush()
+        text = wait_for(process, b"PASS\n")
+        check(text.count("x") == 4000, text)
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+    finally:
+        stop(process)
+
+
+
+
+def mappings(pid):
+    """Each mapping of the process as {field: KiB}, from smaps."""
+    current = None
+    for line in open(f"/proc/{pid}/smaps", encoding="utf-8"):
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            if current:
+                yield current
+            current = {"name": line.strip()}
+        elif line.endswith(" kB\n"):
+            key, value = line[:-3].split(":")
+            current[key] = int(value)
+    if current:
+        yield current
+
+
+def memory_use(host):
+    """The process takes at most 4 MiB beyond guest RAM (128 MiB, one vCPU)."""
+    if host.sanitized:
+        raise Skip("the sanitizers' own memory would be counted")
+    process = host.start("echo", "--disk", host.disk("disk.raw", 1 << 20))
+    try:
+        wait_for(process, b"ready\n")
+        process.stdin.write(b"hello\n")
+        process.stdin.flush()
+        wait_for(process, b"hello\n")
+        rest = [m for m in mappings(process.pid) if m["Size"] != 128 * 1024]
+        total = sum(m["Rss"] for m in rest)
+        print(f"{total} KiB beyond guest RAM")
+        largest = sorted(rest, key=lambda m: -m["Rss"])[:8]
+        check(total <= 4096, f"{total} KiB:\n" + "\n".join(
+            f"{m['Rss']:6} KiB {m['name']}" for m in largest))
+    finally:
+        stop(process)
+
+
+CASES = {
+    "hello": hello,
+    "smp-1": smp_1,
+    "smp-4": smp_4,
+    "smp-88": smp_88,
+    "smp-288": smp_288,
+    "reset-no-reboot": reset_no_reboot,
+    "reset-reboots": reset_reboots,
+    "echo": echo,
+    "memory-use": memory_use,
+}

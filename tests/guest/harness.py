@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Runs minivmm with a small guest, and says what came out."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+GUEST_TIMEOUT_S = 60
+
+
+class Failure(Exception):
+    """The property does not hold."""
+
+
+class Skip(Exception):
+    """It cannot be tested here; the text says why."""
+
+
+@dataclasses.dataclass
+class Result:
+    status: int
+    out: str
+    err: str
+
+    def __str__(self):
+        return f"status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(str(what))
+
+
+def need(tool):
+    if not shutil.which(tool):
+        raise Skip(f"{tool} is not installed")
+
+
+class Host:
+    """Where minivmm and the guests are, and a folder that goes away with the test."""
+
+    def __init__(self, minivmm, guests, sanitized):
+        self.minivmm = minivmm
+        self.guests = pathlib.Path(guests)
+        self.sanitized = sanitized
+        self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="minivmm-guest-"))
+
+    def close(self):
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def guest(self, name):
+        return self.guests / f"guest_{name}.elf"
+
+    def command(self, guest, *options, cmdline=""):
+        """The command line that runs `guest` in 128 MiB."""
+        command = [self.minivmm, "--kernel", self.guest(guest), "--mem", "128M",
+                   "--cmdline", cmdline, *options]
+        return [str(word) for word in command]
+
+    def start(self, guest, *options, cmdline=""):
+        """A Popen whose pipes are the console and the messages."""
+        return subprocess.Popen(self.command(guest, *options, cmdline=cmdline),
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+
+    def run_command(self, command, stdin="", timeout_s=GUEST_TIMEOUT_S, **kwargs):
+        try:
+            done = subprocess.run([str(word) for word in command], input=stdin.encode(),
+                                  capture_output=True, timeout=timeout_s, check=False, **kwargs)
+        except subprocess.TimeoutExpired as late:
+            out = (late.stdout or b"").decode(errors="replace")
+            err = (late.stderr or b"").decode(errors="replace")
+            raise Failure(f"still running after {timeout_s} s\nstdout: {out}\n"
+                          f"stderr: {err}") from None
+        return Result(done.returncode, done.stdout.decode(errors="replace"),
+                      done.stderr.decode(errors="replace"))
+
+    def run(self, guest, *options, cmdline="", stdin="", timeout_s=GUEST_TIMEOUT_S):
+        return self.run_command(self.command(guest, *options, cmdline=cmdline), stdin, timeout_s)
+
+    def passes(self, guest, *options, messages=False, **kwargs):
+        """Run `guest`, which must pass; without `messages`, silently. The Result."""
+        result = self.run(guest, *options, **kwargs)
+        check(result.status == 0 and result.out.endswith("PASS\n"), result)
+        check("FAIL" not in result.out, result)
+        check(messages or not result.err, result)
+        return result
+
+    def disk(self, name, size_bytes, content=None):
+        """A raw file: zeroes, or what `content` (bytes) begins with."""
+        path = self.tmp / name
+        with open(path, "wb") as file:
+            file.write(content or b"")
+            file.truncate(size_bytes)
+        return path
+
+    def qcow2(self, name, size_bytes):
+        need("qemu-img")
+        path = self.tmp / name
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size_bytes)],
+                       check=True)
+        return path
+
+    def qcow2_to_raw(self, path):
+        """Check the image, and return its content as a raw file."""
+        raw = path.with_suffix(".raw")
+        done = subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path],
+                              capture_output=True, text=True, check=False)
+        check(done.returncode == 0, f"qemu-img check: {done.stdout}{done.stderr}")
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw], check=True)
+        return raw
+
+
+def kvm_usable():
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""
+One test of the suite: run minivmm with small guests and check one property.
+
+    run.py --minivmm build/minivmm --guests build/tests/guest hello
+
+Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
+"""
+
+import argparse
+import sys
+
+import cases_machine
+import harness
+
+CASES = {**cases_machine.CASES}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--minivmm", required=True)
+    parser.add_argument("--guests", required=True, help="folder of the guests' ELF files")
+    parser.add_argument("--sanitized", action="store_true", help="minivmm has sanitizers")
+    parser.add_argument("case", choices=sorted(CASES))
+    args = parser.parse_args()
+
+    if not harness.kvm_usable():
+        print("SKIP: no access to /dev/kvm")
+        return 77
+    host = harness.Host(args.minivmm, args.guests, args.sanitized)
+    try:
+        CASES[args.case](host)
+    except harness.Skip as reason:
+        print(f"SKIP: {reason}")
+        return 77
+    except harness.Failure as failure:
+        print(f"FAIL: {args.case}: {failure}")
+        return 1
+    finally:
+        host.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
