@@ -184,6 +184,7 @@ int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem
 		return r;
 	}
 	vnet->net = net;
+	memcpy(vnet->own_mac, mac, sizeof(vnet->own_mac));
 	memcpy(vnet->config.mac, mac, sizeof(vnet->config.mac));
 	vnet->config.status = VIRTIO_NET_S_LINK_UP;
 	vnet->config.max_virtqueue_pairs = 1;

@@ -37,8 +37,16 @@ static void apply_filter(struct virtio_net *net)
 				  filter->all_multicast);
 }
 
+static void change_mac(struct virtio_net *net, const uint8_t mac[6])
+{
+	pthread_mutex_lock(&net->dev.lock);
+	memcpy(net->config.mac, mac, 6);
+	pthread_mutex_unlock(&net->dev.lock);
+}
+
 void net_ctrl_reset(struct virtio_net *net)
 {
+	change_mac(net, net->own_mac);
 	net->filter = (struct net_filter){ .promisc = true };
 	apply_filter(net);
 }
@@ -91,9 +99,7 @@ static int set_mac(struct virtio_net *net, const struct command *command)
 {
 	if (command->len != 6 || command->data[0] & 1 || !memcmp(command->data, "\0\0\0\0\0", 6))
 		return -EINVAL;
-	pthread_mutex_lock(&net->dev.lock);
-	memcpy(net->config.mac, command->data, 6);
-	pthread_mutex_unlock(&net->dev.lock);
+	change_mac(net, command->data);
 	apply_filter(net);
 	return 0;
 }

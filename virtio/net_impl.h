@@ -87,6 +87,7 @@ struct net_filter {
 struct virtio_net {
 	struct virtio_dev dev;
 	struct net *net;
+	uint8_t own_mac[6]; /* config.mac until the driver sets another, and after a reset */
 	/* Under dev.lock: vCPUs read it. */
 	struct virtio_net_config config;
 	/* loop */

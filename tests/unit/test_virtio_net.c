@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/* virtio-net: what it offers, frames from the guest, resets and the end of a link. */
+#include <sys/resource.h>
+
+#include "net_driver.h"
+
+static void offers_what_the_back_end_can(void **state)
+{
+	struct test *t = *state;
+	struct virtio_dev *plain;
+	struct fake_net poor;
+	uint64_t offloads = F(VIRTIO_NET_F_CSUM) | F(VIRTIO_NET_F_GUEST_CSUM) |
+			    F(VIRTIO_NET_F_HOST_TSO4) | F(VIRTIO_NET_F_GUEST_TSO6) | F(54) | F(56);
+	uint64_t always = F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS) |
+			  F(VIRTIO_NET_F_MRG_RXBUF) | F(VIRTIO_NET_F_CTRL_VQ) |
+			  F(VIRTIO_F_VERSION_1) | F(VIRTIO_RING_F_EVENT_IDX) |
+			  F(VIRTIO_RING_F_INDIRECT_DESC);
+
+	assert_true((t->dev->offered & always) == always);
+	assert_true((t->dev->offered & offloads) == offloads);
+	assert_true(t->dev->offered & F(VIRTIO_NET_F_MTU));
+
+	assert_int_equal(fake_net_init(&poor), 0);
+	poor.net.offloads = 0;
+	poor.net.mtu = 0;
+	assert_int_equal(virtio_net_create("net1", t->loop, &t->mem, &poor.net, mac, &plain), 0);
+	assert_true((plain->offered & always) == always);
+	assert_false(plain->offered & offloads);
+	assert_false(plain->offered & F(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS));
+	assert_false(plain->offered & F(VIRTIO_NET_F_MTU));
+	virtio_dev_destroy(plain);
+	net_close(&poor.net);
+}
+
+static void shows_its_config(void **state)
+{
+	struct test *t = *state;
+	struct virtio_net_config config;
+	uint8_t zero = 0;
+
+	memset(&config, 0xff, sizeof(config));
+	virtio_config_read(t->dev, 0, &config, sizeof(config));
+	assert_memory_equal(config.mac, mac, 6);
+	assert_int_equal(config.status, VIRTIO_NET_S_LINK_UP);
+	assert_int_equal(config.max_virtqueue_pairs, 1);
+	assert_int_equal(config.mtu, 1500);
+	virtio_config_write(t->dev, 0, &zero, 1);
+	virtio_config_read(t->dev, 0, &config, sizeof(config));
+	assert_memory_equal(config.mac, mac, 6);
+}
+
+static void sets_the_offloads_negotiated(void **state)
+{
+	struct test *t = *state;
+
+	start(t, F(VIRTIO_NET_F_GUEST_CSUM) | F(VIRTIO_NET_F_GUEST_TSO4) |
+		 F(VIRTIO_NET_F_GUEST_ECN));
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_ECN);
+	reset(t);
+	start(t, F(VIRTIO_NET_F_GUEST_TSO4)); /* without CSUM it means nothing */
+	assert_int_equal(t->fake.offloads, 0);
+	reset(t);
+	start(t, F(VIRTIO_NET_F_GUEST_CSUM) | F(54)); /* UDP: both or none */
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM);
+	reset(t);
+	start(t, F(VIRTIO_NET_F_GUEST_CSUM) | F(54) | F(55));
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_USO);
+}
+
+/* --- transmit --- */
+
+static void sends_frames(void **state)
+{
+	static const size_t lens[] = { 26, 60, 1514, 9000, 12 + 14 + 65535 };
+	static const size_t pieces[] = { 1, 5, 12, 13, 100, 4096, 65536 };
+	struct test *t = *state;
+
+	start(t, F(VIRTIO_RING_F_EVENT_IDX));
+	for (unsigned int l = 0; l < 5; l++) {
+		for (unsigned int p = 0; p < 7; p++) {
+			if (lens[l] > pieces[p] * 60)
+				continue;
+			guest_sends(t, l + p, BUF_GPA, lens[l], pieces[p]);
+			kick(t, TX);
+			network_gets(t, l + p, lens[l]);
+			assert_int_equal(wait_used(t, TX).len, 0);
+		}
+	}
+	assert_int_equal(stats(t).tx_dropped, 0);
+}
+
+static void drops_what_is_no_frame(void **state)
+{
+	static const size_t bad[] = { 1, 11, 12, 13, 25, 12 + 14 + 8 + 65536, 1000000 };
+	struct test *t = *state;
+
+	start(t, 0);
+	for (unsigned int i = 0; i < 7; i++) {
+		guest_sends(t, 1, BUF_GPA, bad[i], bad[i]);
+		kick(t, TX);
+		assert_int_equal(wait_used(t, TX).len, 0);
+	}
+	/* Only for the device to write: there is no frame in it. */
+	ring_add(&t->rings[TX], (struct ring_buf[]){ { BUF_GPA, 2000 } }, 0, 1);
+	kick(t, TX);
+	assert_int_equal(wait_used(t, TX).len, 0);
+	assert_int_equal(stats(t).tx_dropped, 8);
+	assert_int_equal(stats(t).tx_frames, 0);
+	guest_sends(t, 2, BUF_GPA, 100, 100);
+	kick(t, TX);
+	network_gets(t, 2, 100);
+	assert_int_equal(stats(t).tx_frames, 1);
+	assert_int_equal(stats(t).tx_bytes, 88);
+}
+
+/* More than a turn's budget, and far more than the sockets hold. */
+static void waits_for_room(void **state)
+{
+	struct test *t = *state;
+	struct rusage before, after;
+
+	start_sized(t, F(VIRTIO_RING_F_EVENT_IDX), 256);
+	for (unsigned int i = 0; i < 256; i++)
+		guest_sends(t, i, BUF_GPA + i * 4096, 3000, 3000);
+	kick(t, TX);
+	usleep(20000);
+	settle(t);
+	getrusage(RUSAGE_SELF, &before);
+	usleep(100000); /* nobody reads: it must sleep, not try on and on */
+	getrusage(RUSAGE_SELF, &after);
+	assert_true((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 +
+			    after.ru_utime.tv_usec - before.ru_utime.tv_usec < 50000);
+	for (unsigned int i = 0; i < 256; i++)
+		network_gets(t, i, 3000);
+	for (unsigned int i = 0; i < 256; i++)
+		wait_used(t, TX);
+	assert_int_equal(stats(t).tx_frames, 256);
+	assert_int_equal(stats(t).tx_dropped, 0);
+}
+
+static void turns_follow_each_other(void **state)
+{
+	struct test *t = *state;
+
+	start_sized(t, 0, 256);
+	for (unsigned int i = 0; i < 256; i++)
+		guest_sends(t, 1, BUF_GPA, 20, 20); /* dropped, so never short of room */
+	kick(t, TX);
+	for (unsigned int i = 0; i < 256; i++)
+		wait_used(t, TX);
+	assert_int_equal(stats(t).tx_dropped, 256);
+}
+
+/* --- life --- */
+
+static void resets_at_any_time(void **state)
+{
+	struct test *t = *state;
+
+	for (unsigned int round = 0; round < 50; round++) {
+		start_sized(t, F(VIRTIO_NET_F_MRG_RXBUF), 256);
+		for (unsigned int i = 0; i < 3; i++)
+			guest_offers(t, BUF_GPA + i * 1024, 100);
+		kick(t, RX);
+		network_sends(t, round, 2000); /* will wait for more buffers */
+		for (unsigned int i = 0; i < 200; i++)
+			guest_sends(t, 1, BUF_GPA + MIB(1), round % 2 ? 20 : 3000, 3000);
+		kick(t, TX);
+		if (round % 3)
+			settle(t);
+		reset(t);
+		/* What the device sent, and what it did not receive. */
+		while (read(t->fake.peer, (uint8_t[4096]){ 0 }, 4096) > 0)
+			;
+		while (read(t->fake.net.fd, (uint8_t[4096]){ 0 }, 4096) > 0)
+			;
+	}
+	start(t, 0);
+	guest_offers(t, BUF_GPA, 1526);
+	kick(t, RX);
+	network_sends(t, 9, 100);
+	guest_gets(t, 9, BUF_GPA, 100);
+}
+
+static void breaks_and_recovers(void **state)
+{
+	struct test *t = *state;
+
+	for (int queue = RX; queue <= CTRL; queue++) {
+		start(t, CTRL_FEATURES);
+		ring_offer(&t->rings[queue], 1000); /* no such descriptor */
+		virtio_kick(t->dev, (unsigned int)queue);
+		network_sends(t, 1, 100);
+		for (int i = 0; i < 5000 && !(virtio_get_status(t->dev) & 0x40); i++)
+			usleep(1000);
+		assert_true(virtio_get_status(t->dev) & VIRTIO_CONFIG_S_NEEDS_RESET);
+		guest_offers(t, BUF_GPA, 1526);
+		virtio_kick(t->dev, RX);
+		none_used(t, RX);
+		reset(t);
+		while (read(t->fake.net.fd, (uint8_t[4096]){ 0 }, 4096) > 0)
+			;
+	}
+	start(t, 0);
+	guest_offers(t, BUF_GPA, 1526);
+	kick(t, RX);
+	network_sends(t, 2, 100);
+	guest_gets(t, 2, BUF_GPA, 100);
+}
+
+static void lives_without_its_link(void **state)
+{
+	struct test *t = *state;
+	unsigned int sends;
+
+	start(t, 0);
+	guest_offers(t, BUF_GPA, 1526);
+	kick(t, RX);
+	assert_int_equal(link_status(t), VIRTIO_NET_S_LINK_UP);
+	atomic_store(&t->fake.gone, true);
+	network_sends(t, 1, 100); /* wakes it */
+	for (int i = 0; i < 5000 && link_status(t); i++)
+		usleep(1000);
+	assert_int_equal(link_status(t), 0);
+	settle(t);
+	assert_int_equal(t->config_irqs, 1);
+	sends = t->fake.sends;
+	for (unsigned int i = 0; i < 5; i++) {
+		guest_sends(t, 1, BUF_GPA + 4096, 100, 100);
+		kick(t, TX);
+		wait_used(t, TX);
+	}
+	assert_int_equal(t->fake.sends, sends);
+	assert_int_equal(stats(t).tx_dropped, 5);
+	none_used(t, RX);
+	reset(t);
+	start(t, 0);
+	assert_int_equal(link_status(t), 0);
+	guest_sends(t, 1, BUF_GPA + 4096, 100, 100);
+	kick(t, TX);
+	wait_used(t, TX);
+}
+
+/* The driver need not use every queue. */
+static void works_with_one_queue(void **state)
+{
+	struct test *t = *state;
+
+	virtio_set_status(t->dev, 3);
+	virtio_set_driver_features(t->dev, 1, 1);
+	virtio_set_status(t->dev, 11);
+	ring_init(&t->rings[TX], &t->mem, 8, RING_GPA);
+	t->dev->queues[TX].config = ring_config(&t->rings[TX]);
+	t->dev->queues[TX].enabled = true;
+	virtio_set_status(t->dev, 15);
+	settle(t);
+	network_sends(t, 1, 100);
+	virtio_kick(t->dev, RX);
+	virtio_kick(t->dev, CTRL);
+	guest_sends(t, 3, BUF_GPA, 100, 100);
+	kick(t, TX);
+	network_gets(t, 3, 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(offers_what_the_back_end_can),
+		TEST(shows_its_config),
+		TEST(sets_the_offloads_negotiated),
+		TEST(sends_frames),
+		TEST(drops_what_is_no_frame),
+		TEST(waits_for_room),
+		TEST(turns_follow_each_other),
+		TEST(resets_at_any_time),
+		TEST(breaks_and_recovers),
+		TEST(lives_without_its_link),
+		TEST(works_with_one_queue),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* virtio-net: the control queue. */
+#include "net_driver.h"
+
+static void filters_as_told(void **state)
+{
+	static const uint8_t table[] = "\1\0\2\0\0\0" "\2\0\0\0\0\7" "\2\0\0\0\0\10"
+				       "\1\0\0\0" "\1\0\x5e\0\0\1";
+	struct test *t = *state;
+
+	start(t, CTRL_FEATURES);
+	assert_int_equal(t->fake.filter_count, 0); /* all frames, until told otherwise */
+	assert_int_equal(command(t, "\0\0\0", 3), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 2);
+	assert_memory_equal(t->fake.filter_macs[0], mac, 6);
+	assert_memory_equal(t->fake.filter_macs[1], "\xff\xff\xff\xff\xff\xff", 6);
+	assert_int_equal(command(t, table, sizeof(table) - 1), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 5);
+	assert_memory_equal(t->fake.filter_macs[4], "\1\0\x5e\0\0\1", 6);
+	assert_int_equal(command(t, "\0\1\1", 3), VIRTIO_NET_OK);
+	assert_true(t->fake.filter_all_multicast);
+	assert_int_equal(command(t, "\0\0\1", 3), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 0);
+	reset(t);
+	assert_int_equal(t->fake.filter_count, 0);
+}
+
+static void passes_all_when_the_table_is_long(void **state)
+{
+	static uint8_t table[2 + 4 + 700 * 6 + 4] = { 1, 0 };
+	struct test *t = *state;
+
+	start(t, CTRL_FEATURES);
+	command(t, "\0\0\0", 3);
+	memcpy(table + 2, &(uint32_t){ 63 }, 4);
+	assert_int_equal(command(t, table, 2 + 4 + 63 * 6 + 4), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 0);
+	memcpy(table + 2, &(uint32_t){ 62 }, 4);
+	assert_int_equal(command(t, table, 2 + 4 + 62 * 6 + 4), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 64);
+	memcpy(table + 2, &(uint32_t){ 700 }, 4);
+	assert_int_equal(command(t, table, sizeof(table)), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.filter_count, 0);
+}
+
+static void changes_its_address(void **state)
+{
+	struct test *t = *state;
+	uint8_t now[6];
+
+	start(t, CTRL_FEATURES);
+	command(t, "\0\0\0", 3);
+	assert_int_equal(command(t, "\1\1\2\3\4\5\6\7", 8), VIRTIO_NET_OK);
+	virtio_config_read(t->dev, 0, now, 6);
+	assert_memory_equal(now, "\2\3\4\5\6\7", 6);
+	assert_memory_equal(t->fake.filter_macs[0], now, 6);
+	reset(t);
+	virtio_config_read(t->dev, 0, now, 6);
+	assert_memory_equal(now, mac, 6);
+}
+
+static void changes_offloads(void **state)
+{
+	struct test *t = *state;
+
+	start(t, CTRL_FEATURES);
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4);
+	assert_int_equal(command(t, "\5\0\2\0\0\0\0\0\0\0", 10), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM);
+	assert_int_equal(command(t, "\5\0\0\0\0\0\0\0\0\0", 10), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.offloads, 0);
+	assert_int_equal(command(t, "\5\0\x82\0\0\0\0\0\0\0", 10), VIRTIO_NET_OK);
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4);
+	/* TSO6 was not negotiated; HOST_TSO4 is no receive offload. */
+	assert_int_equal(command(t, "\5\0\0\1\0\0\0\0\0\0", 10), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\5\0\0\x08\0\0\0\0\0\0", 10), VIRTIO_NET_ERR);
+	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4);
+}
+
+static void refuses_garbage_commands(void **state)
+{
+	static const struct {
+		uint32_t len;
+		const char *data;
+	} bad[] = {
+		{ 1, "\0" },
+		{ 2, "\0\0" },
+		{ 4, "\0\0\0\0" },
+		{ 3, "\0\2\1" },  /* RX_EXTRA, not offered */
+		{ 3, "\0\xff\1" },
+		{ 2, "\1\0" },
+		{ 5, "\1\0\0\0\0" },
+		{ 6, "\1\0\0\0\0\0" },                 /* the second table is missing */
+		{ 10, "\1\0\xff\xff\xff\xff\0\0\0\0" }, /* more than there are */
+		{ 10, "\1\0\1\0\0\0\0\0\0\0" },
+		{ 8, "\1\1\1\0\0\0\0\0" },  /* multicast */
+		{ 8, "\1\1\0\0\0\0\0\0" },  /* zero */
+		{ 7, "\1\1\2\0\0\0\0" },
+		{ 9, "\1\1\2\0\0\0\0\0\0" },
+		{ 8, "\1\2\2\0\0\0\0\0" },
+		{ 4, "\2\0\1\0" }, /* VLAN, not offered */
+		{ 4, "\4\0\2\0" }, /* MQ, not offered */
+		{ 2, "\3\0" },
+		{ 9, "\5\0\2\0\0\0\0\0\0" },
+		{ 10, "\5\1\2\0\0\0\0\0\0\0" },
+		{ 4, "\xff\xff\xff\xff" },
+	};
+	struct test *t = *state;
+	struct ring_buf no_ack = { BUF_GPA, 3 }, only_ack = { BUF_GPA, 3 };
+	unsigned int count = sizeof(bad) / sizeof(bad[0]);
+
+	start(t, CTRL_FEATURES);
+	for (unsigned int i = 0; i < count; i++)
+		if (command(t, bad[i].data, bad[i].len) != VIRTIO_NET_ERR)
+			fail_msg("command %u was taken", i);
+	ring_add(&t->rings[CTRL], &no_ack, 1, 0);
+	ring_add(&t->rings[CTRL], &only_ack, 0, 1);
+	kick(t, CTRL);
+	assert_int_equal(wait_used(t, CTRL).len, 0);
+	assert_int_equal(wait_used(t, CTRL).len, 1);
+	assert_int_equal(stats(t).ctrl_commands, count + 2);
+	assert_int_equal(stats(t).ctrl_refused, count + 2);
+	assert_int_equal(command(t, "\0\0\1", 3), VIRTIO_NET_OK);
+	reset(t);
+	start(t, F(VIRTIO_NET_F_CTRL_VQ)); /* nothing was negotiated */
+	assert_int_equal(command(t, "\0\0\1", 3), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\1\1\2\3\4\5\6\7", 8), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\5\0\0\0\0\0\0\0\0\0", 10), VIRTIO_NET_ERR);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(filters_as_told),
+		TEST(passes_all_when_the_table_is_long),
+		TEST(changes_its_address),
+		TEST(changes_offloads),
+		TEST(refuses_garbage_commands),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
