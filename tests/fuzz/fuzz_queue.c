@@ -149,6 +149,8 @@ static void write_raw(struct target *t, struct script *script)
 
 static void step(struct target *t, struct script *script)
 {
+	unsigned int index;
+
 	switch (script_u8(script) % 12) {
 	case 0:
 		write_desc(t, script, t->ring.desc, t->ring.size);
@@ -157,8 +159,9 @@ static void step(struct target *t, struct script *script)
 		write_desc(t, script, mem_at(&t->mem, TABLE, 16 * 32), 32);
 		break;
 	case 2: /* an indirect descriptor that may well work */
-		ring_desc(&t->ring, script_u8(script) % t->ring.size, TABLE,
-			  16u * script_u8(script), VRING_DESC_F_INDIRECT, 0);
+		index = script_u8(script) % t->ring.size;
+		ring_desc(&t->ring, index, TABLE, 16u * script_u8(script),
+			  VRING_DESC_F_INDIRECT, 0);
 		break;
 	case 3:
 		ring_offer(&t->ring, script_u8(script));

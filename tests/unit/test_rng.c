@@ -55,7 +55,7 @@ struct fixture {
 static void ask_again(struct fixture *f)
 {
 	struct ring_buf buf = {BUF, CHUNK};
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	while (ring_used(&f->ring, &elem))
 		;
@@ -127,7 +127,7 @@ static void run(struct fixture *f)
 /* The used length of a request with these buffers. */
 static uint32_t ask(struct fixture *f, const struct ring_buf *bufs, unsigned int count)
 {
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	memset(at(f, BUF), UNTOUCHED, KIB(64));
 	ring_add(&f->ring, bufs, 0, count);

@@ -166,7 +166,7 @@ static bool needs_reset(struct fixture *f)
 /* Run the request that is in the ring; its status is at STATUS. */
 static uint8_t run_one(struct fixture *f)
 {
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	*at(f, STATUS) = UNTOUCHED;
 	run(f);
@@ -475,7 +475,7 @@ static void test_segments(void **state)
 static void test_all_heads(void **state)
 {
 	struct fixture *f = *state;
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	for (unsigned int round = 0; round < 3; round++) {
 		for (unsigned int i = 0; i < SIZE; i++) {
@@ -592,7 +592,7 @@ static void test_flush(void **state)
 /* A write is answered after the flush that follows it. */
 static void assert_writethrough(struct fixture *f)
 {
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	f->blk.log_count = 0;
 	assert_int_equal(write_sectors(f, 0, 512), VIRTIO_BLK_S_OK);
@@ -892,7 +892,7 @@ static void test_reset_waits_for_steps(void **state)
 static void test_broken_with_requests_in_flight(void **state)
 {
 	struct fixture *f = *state;
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 
 	add_read(f);
 	virtio_kick(f->dev, 0);
@@ -915,7 +915,7 @@ static void test_broken_with_requests_in_flight(void **state)
 static void test_buffers_before_driver_ok(void **state)
 {
 	struct fixture *f = *state;
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 	struct ring ring;
 
 	/* start lays the ring out afresh; put the request in just before DRIVER_OK. */
@@ -965,7 +965,7 @@ static void test_scribbled_meanwhile(void **state)
 {
 	struct fixture *f = *state;
 	struct scribbler scribbler = {.f = f};
-	struct ring_elem elem;
+	struct ring_elem elem = {0};
 	pthread_t thread;
 
 	assert_int_equal(pthread_create(&thread, NULL, scribble, &scribbler), 0);
