@@ -57,6 +57,8 @@ static int read_header(struct setup_header *hdr, const struct boot_file *kernel)
 	memcpy(hdr, head + HEADER_OFFSET, MIN(end - HEADER_OFFSET, sizeof(*hdr)));
 	if (hdr->boot_flag != 0xAA55 || hdr->header != HEADER_MAGIC)
 		return -ENOEXEC;
+	if (len < end)
+		return refuse(kernel, "truncated in its header (copy or download it again)");
 	return 0;
 }
 
@@ -151,15 +153,13 @@ uint32_t bzimage_cmdline_max(const struct bzimage *image)
 /* A seed for the kernel's random numbers, so that it need not wait for entropy. */
 static uint64_t write_seed(const struct mem *mem)
 {
-	struct {
-		struct setup_data head;
-		uint8_t seed[SEED_BYTES];
-	} node = {.head = {.type = SETUP_RNG_SEED, .len = SEED_BYTES}};
+	const struct setup_data head = {.type = SETUP_RNG_SEED, .len = SEED_BYTES};
+	uint8_t seed[SEED_BYTES];
 
-	_Static_assert(sizeof(node) == sizeof(struct setup_data) + SEED_BYTES, "no padding");
-	if (getrandom(node.seed, SEED_BYTES, GRND_NONBLOCK) != SEED_BYTES)
+	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed))
 		return 0;
-	if (mem_write(mem, BOOT_SETUP_DATA, &node, sizeof(node)) < 0)
+	if (mem_write(mem, BOOT_SETUP_DATA, &head, sizeof(head)) < 0 ||
+	    mem_write(mem, BOOT_SETUP_DATA + sizeof(head), seed, sizeof(seed)) < 0)
 		return 0;
 	return BOOT_SETUP_DATA;
 }

@@ -127,8 +127,8 @@ int boot_file_no_room(const struct boot_file *file, const struct mem *mem, uint6
 	unsigned long long have = mem_total(mem) >> 20;
 
 	if (end_bytes > LAYOUT_LOW_RAM_MAX)
-		log_error("%s %s: too large: it needs memory up to %llu MiB, a guest has %llu "
-			  "below 4 GiB at most", file->what, file->path, need,
+		log_error("%s %s: too large: it needs memory up to %llu MiB, a guest has at most "
+			  "%llu below 4 GiB (use a smaller one)", file->what, file->path, need,
 			  (unsigned long long)(LAYOUT_LOW_RAM_MAX >> 20));
 	else
 		log_error("%s %s: needs at least %llu MiB of memory, the guest has %llu "
