@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""Debian's stock kernels boot Debian with systemd to a login."""
+
+import re
+
+import pytest
+
+
+def bad_messages(vm):
+    """Errors and warnings of the guest's kernel about what we show it."""
+    lines = vm.check("dmesg -l emerg,alert,crit,err,warn").splitlines()
+    return [line for line in lines if re.search(r"(?i)acpi|\bpci|\bmsi|virtio", line)]
+
+
+@pytest.mark.minutes(1)
+@pytest.mark.parametrize("cpus", [1, 2, 8])
+@pytest.mark.parametrize("kernel", ["cloud", "generic", "6.12-cloud", "6.12"])
+def test_stock_kernel(boot, kernel, cpus):
+    vm = boot(kernel, cpus=cpus)
+    assert vm.check("nproc").strip() == str(cpus)
+    assert bad_messages(vm) == []
+    vm.poweroff()
+
+
+@pytest.mark.minutes(1)
+@pytest.mark.parametrize("disk", ["debian.qcow2", "debian-gpt.raw"])
+def test_plain_call(boot, images, disk):
+    """No initrd and no command line: minivmm finds the root itself."""
+    vm = boot("small", disks=["%s/%s" % (images, disk)], mem="2G", cpus=8)
+    assert vm.check("nproc").strip() == "8"
+    assert vm.check("findmnt -no SOURCE /").strip() == (
+        "/dev/vda1" if "gpt" in disk else "/dev/vda")
+    assert bad_messages(vm) == []
+    assert vm.check("systemctl --failed --plain --no-legend") == ""
+    vm.poweroff()
+
+
+@pytest.mark.minutes(1)
+def test_elf_kernel(boot, images):
+    """A vmlinux, entered by PVH."""
+    vm = boot("small", initrd=None, cmdline=None)
+    vm.poweroff()

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Disks hold what is written to them, whatever the order and the depth."""
+
+import subprocess
+
+import pytest
+
+from vm import SLOW
+
+FIO = ("fio --name=verify --filename=/dev/vdb --rw=randwrite --bsrange=512-128k --bs_unaligned=0 "
+       "--blockalign=512 --size=%s --io_size=%s --iodepth=16 --ioengine=libaio --direct=1 "
+       "--fsync=64 --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --output-format=terse")
+
+
+@pytest.mark.minutes(1.5)
+@pytest.mark.parametrize("form", ["qcow2", "raw"])
+def test_fio_verify(boot, images, tmp_path, form):
+    disk = "%s/second.%s" % (images, form)
+    subprocess.run(["qemu-img", "create", "-q", "-f", form, disk, "200M"], check=True)
+    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet",
+              disks=["%s/debian.qcow2" % images, disk + ",serial=second"], cpus=2)
+    assert vm.check("cat /sys/block/vdb/serial").strip() == "second"
+    vm.check(FIO % ("200M", "100M"), 60 * SLOW)
+    vm.poweroff()
+    subprocess.run(["qemu-img", "check" if form == "qcow2" else "info", disk], check=True)
+
+
+@pytest.mark.minutes(1)
+def test_read_only_disk(boot, images, tmp_path):
+    disk = tmp_path / "ro.raw"
+    disk.write_bytes(b"written by the host".ljust(1 << 20, b"\0"))
+    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet",
+              disks=["%s/debian.qcow2" % images, "%s,readonly" % disk])
+    assert vm.check("head -c 19 /dev/vdb") == "written by the host"
+    status, _ = vm.run("echo no | dd of=/dev/vdb conv=fsync status=none")
+    assert status != 0
+    vm.poweroff()
+    assert disk.read_bytes().startswith(b"written by the host\0")
