@@ -18,6 +18,8 @@ struct loop_watch {
 	int fd;
 	loop_watch_fn *fn;
 	void *arg;
+	short events; /* 0: an eventfd */
+	bool paused;
 };
 
 struct loop {
@@ -59,6 +61,26 @@ struct loop_watch *loop_watch_event(struct loop *loop, int fd, loop_watch_fn *fn
 	return NULL;
 }
 
+struct loop_watch *loop_watch_ready(struct loop *loop, int fd, short events, loop_watch_fn *fn,
+				    void *arg)
+{
+	struct loop_watch *watch = loop_watch_event(loop, fd, fn, arg);
+
+	if (watch)
+		watch->events = events;
+	return watch;
+}
+
+void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
+{
+	watch->paused = true;
+}
+
+void loop_watch_resume(struct loop *loop, struct loop_watch *watch)
+{
+	watch->paused = false;
+}
+
 void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 {
 	if (watch)
@@ -86,12 +108,14 @@ static inline void fake_loop_run_watches(struct loop *loop)
 {
 	for (unsigned int i = 0; i < FAKE_WATCHES; i++) {
 		struct loop_watch *watch = &loop->watches[i];
-		struct pollfd pollfd = {.fd = watch->fd, .events = POLLIN};
+		struct pollfd pollfd = {.fd = watch->fd,
+					.events = watch->events ? watch->events : POLLIN};
 		eventfd_t count;
 
-		if (!watch->fn || poll(&pollfd, 1, 0) != 1)
+		if (!watch->fn || watch->paused || poll(&pollfd, 1, 0) != 1)
 			continue;
-		eventfd_read(watch->fd, &count);
+		if (!watch->events)
+			eventfd_read(watch->fd, &count);
 		watch->fn(watch->arg);
 	}
 }
