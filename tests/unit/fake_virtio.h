@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A virtio device that gives every chain back at once, its PCI function in slot 1, and a driver
- * for it. Its loop is real and runs on a thread of its own. Included once per test.
+ * for it. Its loop is real and runs on a thread of its own, or is the caller's. Included once
+ * per test.
  */
 #pragma once
 
@@ -161,37 +162,50 @@ static const struct virtio_ops toy_ops = {
 	.destroy = toy_destroy,
 };
 
-/* Whole machine: memory, loop, host, the device in slot 1. NULL where io_uring is missing. */
-static inline struct toy *toy_create(void)
+/* Memory, host, and the device in slot 1, on a loop of the caller's. NULL where memory is short. */
+static inline struct toy *toy_create_on(struct loop *loop)
 {
 	struct toy *toy = calloc(1, sizeof(*toy));
 
 	fake_vm_init();
-	if (!toy || mem_init(&fake_vm.mem, 0x100000) < 0 || loop_create("toy", &toy_loop) < 0 ||
-	    loop_start(toy_loop) < 0) {
+	if (!toy || mem_init(&fake_vm.mem, 0x100000) < 0) {
 		free(toy);
 		return NULL;
 	}
 	toy->drain_call.fn = toy_drain_turn;
 	memcpy(toy->config, "\x11\x22\x33\x44\x55\x66", TOY_CONFIG_BYTES);
 	if (pci_host_create(&fake_vm, &toy_host) < 0 ||
-	    virtio_dev_init(&toy->dev, &toy_ops, "toy0", toy_loop, &fake_vm.mem,
-			    1ull << TOY_FEATURE, TOY_QUEUES) < 0 ||
+	    virtio_dev_init(&toy->dev, &toy_ops, "toy0", loop, &fake_vm.mem, 1ull << TOY_FEATURE,
+			    TOY_QUEUES) < 0 ||
 	    virtio_pci_create(&fake_vm, toy_host, &toy->dev, &toy->pci) < 0)
 		abort();
 	return toy;
 }
 
-static inline void toy_finish(struct toy *toy)
+/* The device is idle. */
+static inline void toy_finish_on(struct toy *toy)
 {
-	virtio_dev_stop(&toy->dev);
 	virtio_pci_destroy(toy->pci);
 	virtio_dev_destroy(&toy->dev);
-	loop_stop(toy_loop);
-	loop_destroy(toy_loop);
 	pci_host_destroy(toy_host);
 	mem_finish(&fake_vm.mem);
 	fake_vm_finish();
+}
+
+/* On a loop that runs. */
+static inline struct toy *toy_create(void)
+{
+	if (loop_create("toy", &toy_loop) < 0 || loop_start(toy_loop) < 0)
+		return NULL;
+	return toy_create_on(toy_loop);
+}
+
+static inline void toy_finish(struct toy *toy)
+{
+	virtio_dev_stop(&toy->dev);
+	toy_finish_on(toy);
+	loop_stop(toy_loop);
+	loop_destroy(toy_loop);
 }
 
 /* --- the driver --- */
