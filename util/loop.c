@@ -67,6 +67,7 @@ struct loop {
 	pthread_t thread;
 	bool has_thread;
 	atomic_bool quit;
+	unsigned int in_flight; /* file operations: completions that are not a watch's */
 	int wake_fd;
 	LIST_HEAD(, loop_watch) watches;
 	_Atomic(struct loop_call *) mailbox; /* push: release; take_mail: acquire */
@@ -87,8 +88,9 @@ static struct io_uring_sqe *get_sqe(struct loop *loop)
 	return sqe;
 }
 
-static void set_file(struct io_uring_sqe *sqe, const struct loop_file *file)
+static void set_file(struct loop *loop, struct io_uring_sqe *sqe, const struct loop_file *file)
 {
+	loop->in_flight++;
 	if (file->slot < 0)
 		return;
 	sqe->fd = file->slot;
@@ -106,7 +108,7 @@ void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *f
 				   (unsigned int)MIN(iov->iov_len, 1u << 30), offset);
 	else
 		io_uring_prep_readv(sqe, file->fd, iov, iovcnt, offset);
-	set_file(sqe, file);
+	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -120,7 +122,7 @@ void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *
 				    (unsigned int)MIN(iov->iov_len, 1u << 30), offset);
 	else
 		io_uring_prep_writev(sqe, file->fd, iov, iovcnt, offset);
-	set_file(sqe, file);
+	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -129,7 +131,7 @@ void loop_fdatasync(struct loop *loop, struct loop_op *op, const struct loop_fil
 	struct io_uring_sqe *sqe = get_sqe(loop);
 
 	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
-	set_file(sqe, file);
+	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -139,7 +141,7 @@ void loop_fallocate(struct loop *loop, struct loop_op *op, const struct loop_fil
 	struct io_uring_sqe *sqe = get_sqe(loop);
 
 	io_uring_prep_fallocate(sqe, file->fd, mode, (off_t)offset, (off_t)len);
-	set_file(sqe, file);
+	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -397,8 +399,11 @@ static void run_completions(struct loop *loop)
 		int res = cqe->res;
 
 		io_uring_cqe_seen(&loop->ring, cqe);
-		if (op)
-			op->done(op, res);
+		if (!op)
+			continue;
+		if (op->done != watch_done)
+			loop->in_flight--;
+		op->done(op, res);
 	}
 }
 
@@ -434,7 +439,8 @@ int loop_run(struct loop *loop)
 
 	if (r < 0)
 		return r;
-	while (!atomic_load(&loop->quit)) {
+	/* What is in flight uses its owner's memory: see it end before saying goodbye. */
+	while (!atomic_load(&loop->quit) || loop->in_flight || loop->deferred) {
 		r = loop->deferred ? io_uring_submit_and_get_events(&loop->ring)
 				   : io_uring_submit_and_wait(&loop->ring, 1);
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {

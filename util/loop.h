@@ -38,7 +38,10 @@ int loop_create(const char *name, struct loop **out);
 /* After loop_run returned or loop_stop. Accepts NULL. */
 void loop_destroy(struct loop *loop);
 
-/* Run on the calling thread until loop_quit. 0 or -errno. */
+/*
+ * Run on the calling thread until loop_quit, and then until no file operation is in flight and
+ * nothing is deferred. 0 or -errno.
+ */
 int loop_run(struct loop *loop);
 /* Run on a thread of its own; loop_stop quits and joins it. 0 or -errno. */
 int loop_start(struct loop *loop);
