@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* The qcow2 header: everything in it is checked here, before anything else is read. */
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/qcow2_format.h"
+#include "util/log.h"
+#include "util/util.h"
+
+struct reader {
+	const unsigned char *head;
+	size_t len;
+	uint64_t file_bytes;
+	const char *name;
+	bool readonly;
+};
+
+static uint32_t get32(const struct reader *r, size_t at)
+{
+	uint32_t value;
+
+	memcpy(&value, r->head + at, sizeof(value));
+	return be32toh(value);
+}
+
+static uint64_t get64(const struct reader *r, size_t at)
+{
+	uint64_t value;
+
+	memcpy(&value, r->head + at, sizeof(value));
+	return be64toh(value);
+}
+
+static int damaged(const struct reader *r, const char *what, uint64_t value)
+{
+	log_error("disk %s: damaged qcow2 image: %s (%llu) (try: qemu-img check -r all %s)",
+		  r->name, what, (unsigned long long)value, r->name);
+	return -EINVAL;
+}
+
+static int not_supported(const struct reader *r, const char *what)
+{
+	log_error("disk %s: %s is not supported (convert it: qemu-img convert -O qcow2 %s "
+		  "new.qcow2)", r->name, what, r->name);
+	return -ENOTSUP;
+}
+
+static void read_fields(const struct reader *r, struct q2_header *h)
+{
+	h->version = get32(r, 4);
+	h->backing_offset = get64(r, 8);
+	h->backing_len = get32(r, 16);
+	h->cluster_bits = get32(r, 20);
+	h->size_bytes = get64(r, 24);
+	h->crypt = get32(r, 32);
+	h->l1_entries = get32(r, 36);
+	h->l1_offset = get64(r, 40);
+	h->reftable_offset = get64(r, QCOW2_AT_REFTABLE);
+	h->reftable_clusters = get32(r, 56);
+	h->snapshots = get32(r, 60);
+	h->snapshots_offset = get64(r, 64);
+	h->refcount_order = 4;
+	h->header_bytes = QCOW2_HEADER_V2_BYTES;
+}
+
+static int read_v3_fields(const struct reader *r, struct q2_header *h)
+{
+	if (r->len < QCOW2_HEADER_V3_BYTES)
+		return damaged(r, "the header ends early", r->len);
+	h->incompatible = get64(r, QCOW2_AT_INCOMPAT);
+	h->compatible = get64(r, 80);
+	h->autoclear = get64(r, QCOW2_AT_AUTOCLEAR);
+	h->refcount_order = get32(r, 96);
+	h->header_bytes = get32(r, 100);
+	if (h->header_bytes < QCOW2_HEADER_V3_BYTES || h->header_bytes % 8 ||
+	    h->header_bytes > 1u << h->cluster_bits || h->header_bytes > r->len)
+		return damaged(r, "bad header length", h->header_bytes);
+	if (h->refcount_order > 6)
+		return damaged(r, "bad refcount width", h->refcount_order);
+	if (h->header_bytes > QCOW2_HEADER_V3_BYTES)
+		h->compression = r->head[QCOW2_HEADER_V3_BYTES];
+	return 0;
+}
+
+/* The name that the image itself gives to feature `bit`; found in `table` of `len` bytes. */
+static void feature_name(const unsigned char *table, size_t len, unsigned int bit, char *out,
+			 size_t out_len)
+{
+	snprintf(out, out_len, "feature bit %u of this image", bit);
+	for (; len >= QCOW2_FEATURE_NAME_BYTES; len -= QCOW2_FEATURE_NAME_BYTES) {
+		if (table[0] == 0 && table[1] == bit && table[2]) {
+			snprintf(out, out_len, "feature \"%.46s\"", (const char *)table + 2);
+			break;
+		}
+		table += QCOW2_FEATURE_NAME_BYTES;
+	}
+	for (char *c = out; *c; c++) {
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	}
+}
+
+static int unknown_feature(const struct reader *r, unsigned int bit, const unsigned char *table,
+			   size_t len)
+{
+	char name[80];
+
+	feature_name(table, len, bit, name, sizeof(name));
+	return not_supported(r, name);
+}
+
+static int check_features(const struct reader *r, const struct q2_header *h,
+			  const unsigned char *names, size_t names_len)
+{
+	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
+
+	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		return not_supported(r, "an external data file (data_file)");
+	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
+		return not_supported(r, "extended_l2 (subclusters)");
+	if (h->incompatible & QCOW2_INCOMPAT_COMPRESSION)
+		return not_supported(r, h->compression == 1 ? "zstd compression"
+							    : "this kind of compression");
+	if (h->incompatible & ~known)
+		return unknown_feature(r, (unsigned int)__builtin_ctzll(h->incompatible & ~known),
+				       names, names_len);
+	if (h->compression)
+		return damaged(r, "a compression type without its feature bit", h->compression);
+	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly) {
+		log_error("disk %s: not closed properly, its refcounts are out of date (repair it "
+			  "first: qemu-img check -r all %s)", r->name, r->name);
+		return -EINVAL;
+	}
+	if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !r->readonly) {
+		log_error("disk %s: marked as corrupt (repair it first: qemu-img check -r all %s; "
+			  "or use readonly)", r->name, r->name);
+		return -EINVAL;
+	}
+	if (h->refcount_order != 4 && !r->readonly)
+		return not_supported(r, "writing with refcounts other than 16 bits wide");
+	return 0;
+}
+
+/* Header extensions end with the header's cluster, or where the backing file's name is. */
+static int walk_extensions(const struct reader *r, const struct q2_header *h,
+			   const unsigned char **names, size_t *names_len)
+{
+	size_t at = h->header_bytes, end = MIN(r->len, (size_t)1 << h->cluster_bits);
+
+	if (h->backing_offset && h->backing_offset < end)
+		end = h->backing_offset;
+	while (range_fits(at, 8, end)) {
+		uint32_t type = get32(r, at), len = get32(r, at + 4);
+
+		at += 8;
+		if (type == QCOW2_EXT_END)
+			break;
+		if (!range_fits(at, len, end))
+			return damaged(r, "a header extension exceeds its cluster", len);
+		if (type == QCOW2_EXT_FEATURE_NAMES) {
+			*names = r->head + at;
+			*names_len = len;
+		}
+		at += align_up(len, 8);
+	}
+	return 0;
+}
+
+static int check_backing(const struct reader *r, const struct q2_header *h)
+{
+	char name[64];
+	size_t n;
+
+	if (!h->backing_offset)
+		return 0;
+	if (!h->backing_len || h->backing_len > QCOW2_BACKING_NAME_MAX ||
+	    !range_fits(h->backing_offset, h->backing_len, MIN(r->len, 1u << h->cluster_bits)))
+		return damaged(r, "the backing file's name is not in the first cluster",
+			       h->backing_len);
+	n = MIN(h->backing_len, sizeof(name) - 1);
+	memcpy(name, r->head + h->backing_offset, n);
+	name[n] = 0;
+	for (char *c = name; *c; c++) {
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	}
+	log_error("disk %s: has a backing file (%s%s), which is not followed (make it whole: "
+		  "qemu-img convert -O qcow2 %s new.qcow2)", r->name, name,
+		  n < h->backing_len ? "..." : "", r->name);
+	return -ENOTSUP;
+}
+
+static int check_crypt(const struct reader *r, const struct q2_header *h)
+{
+	if (h->crypt == 1)
+		return not_supported(r, "AES encryption");
+	if (h->crypt == 2)
+		return not_supported(r, "LUKS encryption");
+	return h->crypt ? damaged(r, "unknown encryption", h->crypt) : 0;
+}
+
+static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
+{
+	return a < b + b_len && b < a + a_len;
+}
+
+/* Where the tables are: aligned, inside the file, apart from each other and the header. */
+static int check_tables(const struct reader *r, const struct q2_header *h)
+{
+	uint64_t cluster = 1ull << h->cluster_bits;
+	uint64_t l1_bytes = (uint64_t)h->l1_entries * 8;
+	uint64_t table_bytes = (uint64_t)h->reftable_clusters << h->cluster_bits;
+	uint64_t per_l1 = cluster * (cluster / 8);
+
+	if (h->size_bytes > QCOW2_DISK_MAX)
+		return damaged(r, "the disk is larger than 64 TiB", h->size_bytes);
+	if (l1_bytes > QCOW2_L1_BYTES_MAX)
+		return damaged(r, "the L1 table is too large", h->l1_entries);
+	if (h->l1_entries < (h->size_bytes + per_l1 - 1) / per_l1)
+		return damaged(r, "the L1 table is too short for the disk", h->l1_entries);
+	if (!table_bytes || table_bytes > QCOW2_REFTABLE_BYTES_MAX)
+		return damaged(r, "bad size of the refcount table", h->reftable_clusters);
+	if (h->l1_entries && (h->l1_offset % cluster || h->l1_offset < cluster ||
+			      !range_fits(h->l1_offset, l1_bytes, r->file_bytes)))
+		return damaged(r, "bad offset of the L1 table", h->l1_offset);
+	if (h->reftable_offset % cluster || h->reftable_offset < cluster ||
+	    !range_fits(h->reftable_offset, 8, r->file_bytes) ||
+	    h->reftable_offset > QCOW2_OFFSET)
+		return damaged(r, "bad offset of the refcount table", h->reftable_offset);
+	if (h->l1_entries && overlap(h->l1_offset, align_up(l1_bytes, cluster),
+				     h->reftable_offset, table_bytes))
+		return damaged(r, "the L1 and refcount tables overlap", h->l1_offset);
+	if (h->snapshots > QCOW2_SNAPSHOTS_MAX)
+		return damaged(r, "too many snapshots", h->snapshots);
+	if (h->snapshots && (h->snapshots_offset % cluster || h->snapshots_offset < cluster ||
+			     h->snapshots_offset >= r->file_bytes))
+		return damaged(r, "bad offset of the snapshot table", h->snapshots_offset);
+	return 0;
+}
+
+int q2_parse_header(const unsigned char *head, size_t len, uint64_t file_bytes,
+		    const char *name, bool readonly, struct q2_header *out)
+{
+	struct reader r = {head, len, file_bytes, name, readonly};
+	const unsigned char *names = NULL;
+	size_t names_len = 0;
+	struct q2_header h = {0};
+	int err;
+
+	if (len < QCOW2_HEADER_V2_BYTES || get32(&r, 0) != QCOW2_MAGIC)
+		return damaged(&r, "no qcow2 header", len);
+	read_fields(&r, &h);
+	if (h.version != 2 && h.version != 3)
+		return not_supported(&r, h.version == 1 ? "version 1 (qcow)" : "this version");
+	if (h.cluster_bits < 9 || h.cluster_bits > 21)
+		return damaged(&r, "bad cluster size, as a power of two", h.cluster_bits);
+	err = h.version == 3 ? read_v3_fields(&r, &h) : 0;
+	if (!err)
+		err = walk_extensions(&r, &h, &names, &names_len);
+	if (!err)
+		err = check_features(&r, &h, names, names_len);
+	if (!err)
+		err = check_crypt(&r, &h);
+	if (!err)
+		err = check_tables(&r, &h);
+	if (!err)
+		err = check_backing(&r, &h);
+	if (!err)
+		*out = h;
+	return err;
+}

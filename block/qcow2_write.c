@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing. A cluster that is ours alone is written in place. Any other write owns its guest
+ * clusters for as long as it takes, so that nobody else changes their mapping, and
+ *
+ *   - takes new clusters, or keeps the one under a zero cluster;
+ *   - reads what the write leaves of a cluster that is copied;
+ *   - writes it all at once: head, data, tail;
+ *   - only then changes L2, in memory; and drops the old reference.
+ *
+ * A failure on the way leaves the mapping as it was.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/qcow2_impl.h"
+#include "util/util.h"
+
+#define COW_BYTES_MAX MIB(8)
+
+/* What becomes of the cluster written to. */
+enum way {
+	WAY_IN_PLACE, /* ours, with data */
+	WAY_KEEP,     /* ours, but reads as zero: fill what is not written */
+	WAY_NEW,      /* nothing there, or zeroes */
+	WAY_COPY,     /* somebody else's data */
+	WAY_COMPRESSED,
+};
+
+static enum way way_of(const struct qcow2 *q, uint64_t entry)
+{
+	bool zero = q->header.version >= 3 && (entry & QCOW2_ZERO);
+
+	if (entry & QCOW2_COMPRESSED)
+		return WAY_COMPRESSED;
+	if (!(entry & QCOW2_OFFSET))
+		return WAY_NEW;
+	if (!(entry & QCOW2_COPIED))
+		return zero ? WAY_NEW : WAY_COPY;
+	return zero ? WAY_KEEP : WAY_IN_PLACE;
+}
+
+/* The write at hand: what the step found out so far. */
+struct target {
+	uint64_t guest;    /* first cluster */
+	uint64_t skip;     /* into it */
+	uint64_t len;      /* bytes to write */
+	uint64_t clusters; /* that these touch */
+	struct q2_slice *slice;
+	uint64_t at;       /* of `guest` in the slice */
+	enum way way;
+	uint64_t host;     /* of the old cluster, or 0 */
+};
+
+static uint64_t entry_at(const struct target *t, uint64_t i)
+{
+	return be64toh(t->slice->l2[t->at + i]);
+}
+
+static void limit_clusters(const struct qcow2 *q, struct target *t, uint64_t clusters)
+{
+	t->clusters = clusters;
+	t->len = MIN(t->len, (clusters << q->cluster_bits) - t->skip);
+}
+
+/* Clusters that go the same way: in a row on the host, where they stay. */
+static void limit_to_alike(const struct qcow2 *q, struct target *t)
+{
+	bool stays = t->way == WAY_IN_PLACE || t->way == WAY_KEEP;
+	uint64_t n = 1;
+
+	for (; n < t->clusters; n++) {
+		uint64_t entry = entry_at(t, n);
+
+		if (way_of(q, entry) != t->way)
+			break;
+		if (stays && (entry & QCOW2_OFFSET) != t->host + (n << q->cluster_bits))
+			break;
+	}
+	limit_clusters(q, t, n);
+}
+
+/* A copy of part of a cluster goes alone; whole ones need no copy and go together. */
+static void limit_copy(const struct qcow2 *q, struct target *t)
+{
+	uint64_t tail = (t->skip + t->len) & (q->cluster_bytes - 1);
+
+	if (t->skip)
+		limit_clusters(q, t, 1);
+	else if (tail && t->clusters > 1)
+		limit_clusters(q, t, t->clusters - 1);
+}
+
+static int find_target(struct q2_req *r, uint64_t len, struct target *t)
+{
+	const struct blk_req *req = q2_blk_req(r);
+	struct qcow2 *q = r->q;
+	uint64_t offset = req->offset_bytes + r->pos, entry;
+	int err;
+
+	t->guest = offset >> q->cluster_bits;
+	t->skip = offset & (q->cluster_bytes - 1);
+	t->len = len;
+	err = q2_l2_ensure(q, t->guest, &r->wait);
+	if (!err)
+		err = q2_slice_get(q, Q2_L2, t->guest >> q->slice_bits, &r->wait, &t->slice);
+	if (err)
+		return err;
+	t->at = t->guest & ((1u << q->slice_bits) - 1);
+	limit_clusters(q, t, MIN((t->skip + len + q->cluster_bytes - 1) >> q->cluster_bits,
+				 (1u << q->slice_bits) - t->at));
+	entry = entry_at(t, 0);
+	t->way = way_of(q, entry);
+	t->host = entry & QCOW2_OFFSET;
+	if (t->way == WAY_COMPRESSED)
+		return q2_compressed(q);
+	limit_to_alike(q, t);
+	if (t->host && !q2_host_valid(q, t->host, t->way == WAY_NEW || t->way == WAY_COPY
+				      ? q->cluster_bytes : t->clusters << q->cluster_bits))
+		return q2_corrupt(q, "a cluster out of place", t->host);
+	return 0;
+}
+
+/* Never write guest data over metadata, whatever the tables say. */
+static int check_overlap(struct qcow2 *q, uint64_t host, uint64_t clusters)
+{
+	if (!q2_meta_any(q, host >> q->cluster_bits, clusters))
+		return 0;
+	return q2_corrupt(q, "a data cluster that is metadata as well", host);
+}
+
+/* --- owning guest clusters --- */
+
+void q2_piece_lock(struct q2_piece *piece, uint64_t guest, uint64_t count,
+		   struct q2_slice *slice)
+{
+	piece->guest = guest;
+	piece->count = count;
+	piece->slice = slice;
+	piece->locked = true;
+	q2_slice_pin(slice);
+	q2_waitq_init(&piece->waiters);
+	LIST_INSERT_HEAD(&piece->r->q->owned, piece, entry);
+}
+
+int q2_unowned(struct qcow2 *q, uint64_t guest, uint64_t *count, struct q2_wait *wait)
+{
+	struct q2_piece *piece;
+
+	LIST_FOREACH(piece, &q->owned, entry) {
+		if (piece->guest >= guest + *count || guest >= piece->guest + piece->count)
+			continue;
+		if (piece->guest <= guest) {
+			q2_waitq_add(&piece->waiters, wait);
+			return Q2_PARKED;
+		}
+		*count = piece->guest - guest;
+	}
+	return 0;
+}
+
+static void piece_unlock(struct q2_piece *piece)
+{
+	piece->locked = false;
+	LIST_REMOVE(piece, entry);
+	q2_slice_unpin(piece->slice);
+}
+
+/* The piece is done with: let go of what it owned, then tell its request and who waits. */
+void q2_piece_end(struct q2_piece *piece, int err)
+{
+	struct q2_waitq waiters;
+
+	q2_waitq_init(&waiters);
+	if (piece->locked) {
+		piece_unlock(piece);
+		q2_waitq_move(&waiters, &piece->waiters);
+	}
+	q2_piece_put(piece, err);
+	q2_waitq_wake(&waiters, 0);
+}
+
+/* --- copying --- */
+
+static int cow_get(struct qcow2 *q, struct q2_wait *wait, struct q2_cow **out)
+{
+	struct q2_cow *cow = q->free_cows;
+
+	if (cow) {
+		q->free_cows = cow->next;
+		*out = cow;
+		return 0;
+	}
+	if (q->cows >= MAX(COW_BYTES_MAX >> q->cluster_bits, 4)) {
+		q2_waitq_add(&q->cache.room, wait);
+		return Q2_PARKED;
+	}
+	cow = calloc(1, sizeof(*cow));
+	if (cow)
+		cow->data = aligned_alloc(4096, align_up(q->cluster_bytes, 4096));
+	if (!cow || !cow->data) {
+		free(cow);
+		return -ENOMEM;
+	}
+	q->cows++;
+	*out = cow;
+	return 0;
+}
+
+static void cow_put(struct qcow2 *q, struct q2_cow *cow)
+{
+	if (!cow)
+		return;
+	cow->next = q->free_cows;
+	q->free_cows = cow;
+	q2_cache_room(q);
+}
+
+/* --- the write itself --- */
+
+static void set_entries(struct q2_piece *piece)
+{
+	struct qcow2 *q = piece->r->q;
+	uint64_t at = piece->guest & ((1u << q->slice_bits) - 1);
+
+	for (uint64_t i = 0; i < piece->count; i++) {
+		uint64_t *entry = &piece->slice->l2[at + i], old = be64toh(*entry) & QCOW2_OFFSET;
+
+		if (piece->taken && old)
+			q2_unlink_data(q, old);
+		*entry = htobe64((piece->host + (i << q->cluster_bits)) | QCOW2_COPIED);
+	}
+	q2_slice_dirty(q, piece->slice);
+}
+
+static void alloc_end(struct q2_piece *piece, int err)
+{
+	struct qcow2 *q = piece->r->q;
+	struct q2_cow *cow = piece->cow;
+
+	piece->cow = NULL;
+	if (!err) {
+		set_entries(piece);
+	} else if (piece->taken) {
+		q2_give_back(q, piece->host >> q->cluster_bits, piece->count);
+		q2_free_kick(q);
+	}
+	q2_piece_end(piece, err);
+	cow_put(q, cow);
+}
+
+static void written(struct xfer *xfer, int err)
+{
+	struct q2_piece *piece = CONTAINER_OF(xfer, struct q2_piece, xfer);
+
+	if (piece->kind == Q2_PIECE_ALLOC)
+		alloc_end(piece, err);
+	else
+		q2_piece_end(piece, err);
+}
+
+static void write_piece(struct q2_piece *piece)
+{
+	uint64_t len = 0;
+
+	for (unsigned int i = 0; i < piece->iovcnt; i++)
+		len += piece->iov[i].iov_len;
+	piece->xfer.done = written;
+	xfer_write(&piece->xfer, piece->r->q->blk.bio, piece->iov, piece->iovcnt, len,
+		   piece->data_offset);
+}
+
+static void old_read(struct xfer *xfer, int err)
+{
+	struct q2_piece *piece = CONTAINER_OF(xfer, struct q2_piece, xfer);
+
+	if (err)
+		alloc_end(piece, err);
+	else
+		write_piece(piece);
+}
+
+static int add_filling(struct q2_piece *piece, uint64_t from, uint64_t to)
+{
+	int err = 0;
+
+	while (from < to && !err) {
+		uint64_t n = MIN(to - from, ZERO_BLOCK_BYTES);
+
+		err = piece->cow ? q2_piece_add(piece, piece->cow->data + from, to - from)
+				 : q2_piece_add(piece, zero_block(), n);
+		from = piece->cow ? to : from + n;
+	}
+	return err;
+}
+
+/* Memory for the write: head, data, tail; without filling just the data. */
+static int gather(struct q2_piece *piece, const struct target *t, bool fill)
+{
+	const struct qcow2 *q = piece->r->q;
+	uint64_t end = t->skip + t->len, tail = align_up(end, q->cluster_bytes);
+	int err = 0;
+
+	piece->data_offset = piece->host + (fill ? 0 : t->skip);
+	if (fill)
+		err = add_filling(piece, 0, t->skip);
+	if (!err)
+		err = q2_piece_gather(piece, t->len);
+	if (!err && fill)
+		/* `cow` holds one cluster, and then there is but one */
+		err = add_filling(piece, end, tail);
+	return err;
+}
+
+static int start_in_place(struct q2_req *r, const struct target *t)
+{
+	const struct blk_req *req = q2_blk_req(r);
+	struct qcow2 *q = r->q;
+	struct q2_piece *piece;
+	int err = check_overlap(q, t->host, t->clusters);
+
+	if (err)
+		return err;
+	piece = q2_piece_get(r, Q2_PIECE_IO);
+	if (!piece)
+		return -ENOMEM;
+	if (t->host + (t->clusters << q->cluster_bits) > q->file_clusters << q->cluster_bits)
+		q->wrote_past_end = true;
+	piece->xfer.done = written;
+	if (req->op == BLK_WRITE && t->len == req->len_bytes) {
+		q2_req_advance(r, t->len);
+		xfer_write(&piece->xfer, q->blk.bio, req->iov, req->iovcnt, t->len,
+			   t->host + t->skip);
+		return 0;
+	}
+	piece->host = t->host;
+	err = gather(piece, t, false);
+	if (err) {
+		q2_piece_put(piece, err);
+		return err;
+	}
+	q2_req_advance(r, t->len);
+	write_piece(piece);
+	return 0;
+}
+
+/* With clusters at `host`: nothing waits from here on. */
+static int start_alloc(struct q2_req *r, const struct target *t, uint64_t host, bool taken,
+		       bool fill, struct q2_cow *cow)
+{
+	struct qcow2 *q = r->q;
+	struct q2_piece *piece = q2_piece_get(r, Q2_PIECE_ALLOC);
+	int err;
+
+	if (!piece) {
+		if (taken)
+			q2_give_back(q, host >> q->cluster_bits, t->clusters);
+		cow_put(q, cow);
+		return -ENOMEM;
+	}
+	piece->host = host;
+	piece->taken = taken;
+	piece->cow = cow;
+	q2_piece_lock(piece, t->guest, t->clusters, t->slice);
+	err = gather(piece, t, fill);
+	if (err) {
+		alloc_end(piece, err);
+		return err;
+	}
+	q2_req_advance(r, t->len);
+	if (!cow) {
+		write_piece(piece);
+		return 0;
+	}
+	piece->xfer.done = old_read;
+	xfer_read_buf(&piece->xfer, q->blk.bio, cow->data, q->cluster_bytes, t->host);
+	return 0;
+}
+
+static int start_new(struct q2_req *r, struct target *t)
+{
+	struct qcow2 *q = r->q;
+	struct q2_cow *cow = NULL;
+	struct q2_got got;
+	bool partial;
+	int err = 0;
+
+	if (t->way == WAY_COPY)
+		limit_copy(q, t);
+	partial = (t->skip | t->len) & (q->cluster_bytes - 1);
+	if (t->way == WAY_COPY && partial)
+		err = cow_get(q, &r->wait, &cow);
+	if (!err)
+		err = q2_take(q, t->clusters, &r->wait, &got);
+	if (err) {
+		if (cow)
+			cow_put(q, cow);
+		return err;
+	}
+	limit_clusters(q, t, got.count);
+	err = check_overlap(q, got.cluster << q->cluster_bits, got.count);
+	if (err) {
+		cow_put(q, cow);
+		return err;
+	}
+	return start_alloc(r, t, got.cluster << q->cluster_bits, true,
+			   cow || (partial && !got.zeroed), cow);
+}
+
+int q2_write_step(struct q2_req *r, uint64_t len)
+{
+	struct qcow2 *q = r->q;
+	uint64_t clusters;
+	struct target t;
+	int err = find_target(r, len, &t);
+
+	if (err)
+		return err;
+	if (t.way == WAY_IN_PLACE)
+		return start_in_place(r, &t);
+	err = q2_dirty_room(q, &r->wait);
+	clusters = t.clusters;
+	if (!err)
+		err = q2_unowned(q, t.guest, &clusters, &r->wait);
+	if (err)
+		return err;
+	limit_clusters(q, &t, clusters);
+	if (t.way != WAY_KEEP)
+		return start_new(r, &t);
+	err = check_overlap(q, t.host, t.clusters);
+	return err ? err : start_alloc(r, &t, t.host, false, true, NULL);
+}

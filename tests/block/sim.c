@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "util/util.h"
+
+#define SECTOR 512
+
+enum kind { READ, WRITE, SYNC, ALLOCATE, DEFERRED };
+
+struct sim_op {
+	struct sim_op *next;
+	enum kind kind;
+	struct loop_op *op;
+	const struct iovec *iov;
+	unsigned int iovcnt;
+	uint64_t offset, len;
+	int mode;
+	int err;
+	uint64_t writes_before; /* a sync: number of writes that it covers */
+};
+
+static struct sim *to_sim(struct bio *bio)
+{
+	return CONTAINER_OF(bio, struct sim, bio);
+}
+
+static struct sim_op *enqueue(struct bio *bio, enum kind kind, struct loop_op *op)
+{
+	struct sim *sim = to_sim(bio);
+	struct sim_op *o = calloc(1, sizeof(*o)), **last = &sim->queue;
+
+	o->kind = kind;
+	o->op = op;
+	if (kind != DEFERRED) {
+		sim->ops++;
+		if (sim->fail_after == 0 || (sim->fail_after < -1 && sim->fail_from_then_on)) {
+			o->err = sim->fail_errno;
+			sim->fail_after = -2;
+		} else if (sim->fail_after > 0) {
+			sim->fail_after--;
+		}
+	}
+	while (*last)
+		last = &(*last)->next;
+	*last = o;
+	return o;
+}
+
+static void sim_readv(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+		      unsigned int iovcnt, uint64_t offset)
+{
+	struct sim_op *o = enqueue(bio, READ, op);
+
+	o->iov = iov;
+	o->iovcnt = iovcnt;
+	o->offset = offset;
+}
+
+static void sim_writev(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+		       unsigned int iovcnt, uint64_t offset)
+{
+	struct sim_op *o = enqueue(bio, WRITE, op);
+
+	o->iov = iov;
+	o->iovcnt = iovcnt;
+	o->offset = offset;
+}
+
+static void sim_fdatasync(struct bio *bio, struct loop_op *op)
+{
+	struct sim *sim = to_sim(bio);
+	struct sim_op *o = enqueue(bio, SYNC, op);
+
+	/* All that took effect so far: they are complete. */
+	o->writes_before = sim->write_count ? sim->writes[sim->write_count - 1].number : 0;
+}
+
+static void sim_fallocate(struct bio *bio, struct loop_op *op, int mode, uint64_t offset,
+			  uint64_t len)
+{
+	struct sim_op *o = enqueue(bio, ALLOCATE, op);
+
+	o->mode = mode;
+	o->offset = offset;
+	o->len = len;
+}
+
+static void sim_defer(struct bio *bio, struct loop_op *op)
+{
+	enqueue(bio, DEFERRED, op);
+}
+
+static void sim_begin_sync(struct bio *bio)
+{
+	assert_null(to_sim(bio)->queue);
+}
+
+static void sim_run_sync(struct bio *bio)
+{
+	sim_run(to_sim(bio));
+}
+
+static int sim_truncate(struct bio *bio, uint64_t size)
+{
+	struct sim *sim = to_sim(bio);
+
+	if (size < sim->size)
+		memset(sim->now + size, 0, sim->size - size);
+	sim->size = size;
+	return 0;
+}
+
+static void sim_bio_destroy(struct bio *bio)
+{
+	/* The test owns it. */
+}
+
+static const struct bio_ops sim_ops = {
+	.readv = sim_readv,
+	.writev = sim_writev,
+	.fdatasync = sim_fdatasync,
+	.fallocate = sim_fallocate,
+	.defer = sim_defer,
+	.begin_sync = sim_begin_sync,
+	.run_sync = sim_run_sync,
+	.truncate = sim_truncate,
+	.destroy = sim_bio_destroy,
+};
+
+/* --- taking effect --- */
+
+static void note_write(struct sim *sim, uint64_t offset, uint64_t len, const void *data)
+{
+	static uint64_t number;
+	struct sim_write *w;
+
+	if (sim->write_count == sim->write_capacity) {
+		sim->write_capacity = MAX(2 * sim->write_capacity, 256);
+		sim->writes = realloc(sim->writes, sim->write_capacity * sizeof(*sim->writes));
+	}
+	w = &sim->writes[sim->write_count++];
+	*w = (struct sim_write){.offset = offset, .len = len, .number = ++number};
+	if (data) {
+		w->data = malloc(len);
+		memcpy(w->data, data, len);
+	}
+}
+
+/* `len` bytes at `offset` change, for reads at once. */
+static void change(struct sim *sim, uint64_t offset, uint64_t len, const void *data)
+{
+	assert_true(range_fits(offset, len, SIM_BYTES_MAX));
+	if (data)
+		memcpy(sim->now + offset, data, len);
+	else
+		memset(sim->now + offset, 0, len);
+	note_write(sim, offset, len, data);
+}
+
+static int do_transfer(struct sim *sim, const struct sim_op *o)
+{
+	uint64_t offset = o->offset, limit = UINT64_MAX, done = 0;
+
+	if (sim->short_transfers && rnd(&sim->seed) % 8 == 0)
+		limit = (1 + rnd(&sim->seed) % 16) * SECTOR;
+	for (unsigned int i = 0; i < o->iovcnt && done < limit; i++) {
+		uint64_t n = MIN(o->iov[i].iov_len, limit - done);
+
+		if (o->kind == READ) {
+			n = offset < sim->size ? MIN(n, sim->size - offset) : 0;
+			memcpy(o->iov[i].iov_base, sim->now + offset, n);
+		} else {
+			change(sim, offset, n, o->iov[i].iov_base);
+			sim->size = MAX(sim->size, offset + n);
+		}
+		offset += n;
+		done += n;
+		if (n < o->iov[i].iov_len)
+			break;
+	}
+	return (int)done;
+}
+
+static void put_on_disk(unsigned char *disk, const struct sim_write *w, uint64_t from, uint64_t to)
+{
+	if (w->data)
+		memcpy(disk + w->offset + from, w->data + from, to - from);
+	else
+		memset(disk + w->offset + from, 0, to - from);
+}
+
+static int do_sync(struct sim *sim, const struct sim_op *o)
+{
+	unsigned int n = 0;
+
+	for (; n < sim->write_count && sim->writes[n].number <= o->writes_before; n++) {
+		put_on_disk(sim->durable, &sim->writes[n], 0, sim->writes[n].len);
+		sim->durable_size = MAX(sim->durable_size,
+					MIN(sim->size, sim->writes[n].offset + sim->writes[n].len));
+		free(sim->writes[n].data);
+	}
+	sim->write_count -= n;
+	memmove(sim->writes, sim->writes + n, sim->write_count * sizeof(*sim->writes));
+	return 0;
+}
+
+static int do_allocate(struct sim *sim, const struct sim_op *o)
+{
+	if ((o->mode & FALLOC_FL_PUNCH_HOLE) ? sim->no_punch
+	    : (o->mode & FALLOC_FL_ZERO_RANGE) ? sim->no_zero_range : sim->no_fallocate)
+		return -EOPNOTSUPP;
+	if (!o->mode) {
+		/* Of the file's size a cut knows by a write of nothing at its end. */
+		sim->size = MAX(sim->size, o->offset + o->len);
+		note_write(sim, sim->size, 0, NULL);
+	} else if (o->offset < sim->size) {
+		change(sim, o->offset, MIN(o->len, sim->size - o->offset), NULL);
+	}
+	return 0;
+}
+
+static int carry_out(struct sim *sim, const struct sim_op *o)
+{
+	if (o->err) {
+		if (o->kind == WRITE && rnd(&sim->seed) % 2)
+			do_transfer(sim, o); /* a failed write may have had an effect */
+		return o->err;
+	}
+	switch (o->kind) {
+	case READ:
+	case WRITE:
+		return do_transfer(sim, o);
+	case SYNC:
+		return do_sync(sim, o);
+	case ALLOCATE:
+		return do_allocate(sim, o);
+	case DEFERRED:
+		break;
+	}
+	return 0;
+}
+
+bool sim_step(struct sim *sim)
+{
+	struct sim_op **at = &sim->queue, *o;
+	unsigned int n = 0;
+	int res;
+
+	if (!*at)
+		return false;
+	for (o = *at; o; o = o->next)
+		n++;
+	for (n = sim->in_order ? 0 : (unsigned int)(rnd(&sim->seed) % n); n; n--)
+		at = &(*at)->next;
+	o = *at;
+	*at = o->next;
+	res = carry_out(sim, o);
+	o->op->done(o->op, res);
+	free(o);
+	return true;
+}
+
+void sim_run(struct sim *sim)
+{
+	while (sim_step(sim))
+		;
+}
+
+/* --- whole disks --- */
+
+struct sim *sim_create(uint64_t seed)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+	int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	sim->now = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
+	sim->durable = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
+	assert_true(sim->now != MAP_FAILED && sim->durable != MAP_FAILED);
+	sim->bio = (struct bio){.ops = &sim_ops, .io_align = 1, .mem_align = 1};
+	sim->seed = seed * 2654435761u + 1;
+	sim->fail_after = -1;
+	return sim;
+}
+
+static void drop_writes(struct sim *sim)
+{
+	while (sim->write_count)
+		free(sim->writes[--sim->write_count].data);
+}
+
+void sim_destroy(struct sim *sim)
+{
+	while (sim->queue) {
+		struct sim_op *o = sim->queue;
+
+		sim->queue = o->next;
+		free(o);
+	}
+	drop_writes(sim);
+	free(sim->writes);
+	munmap(sim->now, SIM_BYTES_MAX);
+	munmap(sim->durable, SIM_BYTES_MAX);
+	free(sim);
+}
+
+void sim_load(struct sim *sim, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	assert_true(fd >= 0);
+	sim->size = 0;
+	while ((n = pread(fd, sim->now + sim->size, 1 << 20, (off_t)sim->size)) > 0)
+		sim->size += (uint64_t)n;
+	close(fd);
+	memcpy(sim->durable, sim->now, sim->size);
+	sim->durable_size = sim->size;
+	sim->bio.size_bytes = sim->size;
+}
+
+static void save(const char *path, const unsigned char *bytes, uint64_t size)
+{
+	static const unsigned char zero[4096];
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	for (uint64_t at = 0; at < size; at += sizeof(zero)) {
+		size_t n = MIN(sizeof(zero), size - at);
+
+		if (memcmp(bytes + at, zero, n))
+			assert_int_equal(pwrite(fd, bytes + at, n, (off_t)at), n);
+	}
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+}
+
+void sim_save(struct sim *sim, const char *path)
+{
+	save(path, sim->now, sim->size);
+}
+
+void sim_cut(struct sim *sim, const char *path, unsigned int chance)
+{
+	/* What was under way when the power went may have had an effect as well. */
+	for (struct sim_op *o = sim->queue; o; o = o->next) {
+		if (o->kind == WRITE && !o->err && rnd(&sim->seed) % 2)
+			do_transfer(sim, o);
+		if (o->kind == ALLOCATE && !o->err && rnd(&sim->seed) % 2)
+			do_allocate(sim, o);
+	}
+	for (unsigned int i = 0; i < sim->write_count; i++) {
+		const struct sim_write *w = &sim->writes[i];
+
+		for (uint64_t at = 0; at < w->len; at += SECTOR) {
+			if (rnd(&sim->seed) % 256 >= chance)
+				continue;
+			put_on_disk(sim->durable, w, at, MIN(at + SECTOR, w->len));
+			sim->durable_size = MAX(sim->durable_size, w->offset + at + SECTOR);
+		}
+		if (!w->len && rnd(&sim->seed) % 256 < chance)
+			sim->durable_size = MAX(sim->durable_size, w->offset);
+	}
+	save(path, sim->durable, MIN(sim->durable_size, sim->size));
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A file in memory under the block layer, with a disk's bad manners: operations complete in any
+ * order, transfers are short, what was not synced may be lost, sector by sector, when the power
+ * is cut, and any operation can be made to fail.
+ *
+ * What a sync covers are the writes that were complete when it was asked for, as with a real
+ * kernel; later ones may or may not be on disk after a cut.
+ */
+#pragma once
+
+#include "block/bio.h"
+
+#define SIM_BYTES_MAX (4ull << 30) /* address space only */
+
+struct sim_op;
+
+struct sim_write {
+	uint64_t offset, len;
+	unsigned char *data; /* NULL: zeroes */
+	bool complete;
+	uint64_t number;
+};
+
+struct sim {
+	struct bio bio;
+	unsigned char *now;     /* as reads see it */
+	unsigned char *durable; /* as of the last sync */
+	uint64_t size;          /* now */
+	uint64_t durable_size;
+	struct sim_op *queue;   /* submitted, in order */
+	struct sim_write *writes; /* since the last sync, in the order they took effect */
+	unsigned int write_count, write_capacity;
+	uint64_t seed;
+	bool in_order;          /* complete operations in the order they came */
+	bool short_transfers;
+
+	/* Fail the operation that comes when this has counted down to 0; -1: none. */
+	long fail_after;
+	int fail_errno;
+	bool fail_from_then_on; /* and all later ones */
+	unsigned long ops;      /* that came so far, but for deferred calls */
+	bool no_punch, no_fallocate, no_zero_range;
+};
+
+struct sim *sim_create(uint64_t seed);
+void sim_destroy(struct sim *sim);
+
+/* The content of `path` becomes the disk's, durably. */
+void sim_load(struct sim *sim, const char *path);
+/* What reads see, into `path`. */
+void sim_save(struct sim *sim, const char *path);
+/* Cut the power: into `path` goes what is durable and some of the rest, by `chance` of 256. */
+void sim_cut(struct sim *sim, const char *path, unsigned int chance);
+
+/* Carry out one operation that waits and complete it; false if none does. */
+bool sim_step(struct sim *sim);
+void sim_run(struct sim *sim);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random requests, many in flight, against a model of what every sector may hold: after a power
+ * cut, anything written since what the last flush covered; without one, the last thing written.
+ */
+#pragma once
+
+#include "block/block.h"
+
+#define WORK_SLOTS 16
+
+/* The values a sector had, oldest first; 0 is zeroes. */
+struct history {
+	uint64_t *tags;
+	unsigned int count, capacity;
+	unsigned int known; /* tags[known] was answered; later ones may or may not be there */
+	unsigned int floor; /* and tags[floor] was flushed */
+	bool busy;          /* a request that writes it is under way */
+};
+
+struct work;
+
+struct slot {
+	struct blk_req req;
+	struct work *work;
+	bool busy;
+	unsigned char *buf;
+	struct iovec iov[16];
+	uint64_t tag;
+	unsigned int *flushed; /* of a flush: `known` of all sectors when it was asked for */
+};
+
+struct work {
+	struct blk *blk;
+	uint64_t first;   /* sector that the work starts at */
+	uint64_t sectors; /* and how many it goes over */
+	uint64_t max_len; /* of a request, in sectors */
+	struct history *history;
+	struct slot slots[WORK_SLOTS];
+	unsigned int in_flight;
+	uint64_t next_tag;
+	uint64_t seed;
+	unsigned int discards; /* of 16 requests, and flushes */
+	unsigned int flushes;
+	bool may_fail;         /* requests fail: that is the test */
+	unsigned long failed, wrong;
+	void (*idle)(void *arg); /* called when nothing is in flight */
+	void *arg;
+};
+
+struct work *work_create(struct blk *blk, uint64_t first, uint64_t sectors, uint64_t seed);
+void work_destroy(struct work *work);
+/* Start a random request, if there is room. */
+void work_submit(struct work *work);
+void work_flush(struct work *work);
+/* All sectors are `tag` (as filled by fill_tag with the sector's number), or 0. */
+void work_assume(struct work *work, uint64_t tag);
+/* What the model knows for sure, into a raw file. */
+void work_save(const struct work *work, const char *path, uint64_t file_bytes);
+/* The raw file holds only what the model allows: the number of sectors where it does not. */
+unsigned long work_compare(const struct work *work, const char *path);
+
+void fill_tag(unsigned char *sector, uint64_t tag, uint64_t number);
