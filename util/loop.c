@@ -321,6 +321,9 @@ void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 	else
 		io_uring_prep_cancel(sqe, &watch->op, 0);
 	io_uring_sqe_set_data(sqe, NULL);
+	/* The kernel must see what was armed before the caller closes the fd, or the old wait
+	 * would take the event of the next file with its number. */
+	io_uring_submit(&loop->ring);
 }
 
 /* --- calls from other threads --- */
