@@ -38,7 +38,8 @@ void net_mac_default(uint8_t mac[6], const char *vm_name, unsigned int index)
 	uint8_t number[4] = { index & 0xff, index >> 8 & 0xff, index >> 16 & 0xff, index >> 24 };
 	uint64_t state = hash_host(FNV64_BASIS);
 
-	state = hash(state, vm_name, strlen(vm_name) + 1);
+	if (vm_name)
+		state = hash(state, vm_name, strlen(vm_name) + 1);
 	state = hash(state, number, sizeof(number));
 	mac[0] = 0x02; /* locally administered, unicast */
 	for (int i = 1; i < 6; i++)

@@ -56,7 +56,7 @@ int net_open(const struct net_options *opts, struct net **out);
 /* Accepts NULL. */
 void net_close(struct net *net);
 
-/* Stable for a VM's name, the NIC's number and this host; locally administered. */
+/* Stable for a VM's name (or NULL), the NIC's number and this host; locally administered. */
 void net_mac_default(uint8_t mac[6], const char *vm_name, unsigned int index);
 /* 0 or -EINVAL: not six hex pairs with colons, or multicast, or all zero. Silent. */
 int net_mac_parse(const char *text, uint8_t mac[6]);

@@ -50,6 +50,9 @@ static void defaults_are_stable_and_local(void **state)
 	assert_memory_not_equal(a, b, 6);
 	net_mac_default(b, "web1", 0);
 	assert_memory_not_equal(a, b, 6);
+	net_mac_default(b, NULL, 0);
+	assert_memory_not_equal(a, b, 6);
+	assert_int_equal(b[0] & 3, 2);
 }
 
 static int compare(const void *a, const void *b)
