@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside the machine: what machine.c (the board) and machine_open.c (its back ends) share. */
+#pragma once
+
+#include "machine.h"
+#include "vmm/kvm.h"
+
+#define VIRTIO_MAX (MACHINE_DISKS_MAX + MACHINE_NETS_MAX + 1)
+
+struct board {
+	struct vm *vm;
+	struct loop_watch *end_watch;
+	struct pci_host *pci;
+	struct serial *serial;
+	struct rtc *rtc;
+	struct power *power;
+	struct virtio_dev *devs[VIRTIO_MAX];
+	struct virtio_pci *transports[VIRTIO_MAX];
+	unsigned int dev_count;
+};
+
+struct disk {
+	struct loop *loop;
+	struct blk *blk;
+};
+
+struct nic {
+	struct loop *loop;
+	struct net *net;
+	uint8_t mac[6];
+};
+
+struct machine {
+	const struct machine_config *config;
+	struct kvm kvm;
+	struct loop *loop;
+	struct console *console;
+	struct boot *boot;
+	struct disk disks[MACHINE_DISKS_MAX];
+	unsigned int disk_count;
+	struct nic nics[MACHINE_NETS_MAX];
+	unsigned int nic_count;
+	struct loop *rng_loop;
+	int signal_fd;
+	struct loop_watch *signal_watch;
+	bool asked_to_end; /* the power button was pressed by a signal */
+	struct board board;
+};
+
+/*
+ * Open what outlives a reboot and start its loops; what needs no rights and names the user's
+ * mistakes comes first. machine_close undoes whatever was done; -errno where a disk could not
+ * be written back. Both log.
+ */
+int machine_open(struct machine *machine);
+int machine_close(struct machine *machine);

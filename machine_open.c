@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "machine_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+
+#include "boot/boot.h"
+#include "util/log.h"
+#include "util/loop.h"
+#include "util/util.h"
+#include "vmm/cpuid.h"
+#include "vmm/layout.h"
+
+static int check_size(const struct machine *machine)
+{
+	const struct machine_config *config = machine->config;
+	unsigned int bits = cpuid_phys_bits(machine->kvm.cpuid);
+	uint64_t space = 1ull << MIN(bits, 52u);
+	struct sysinfo info;
+
+	if (config->ncpus > machine->kvm.max_vcpus) {
+		log_error("--cpus %u: KVM on this host allows at most %u", config->ncpus,
+			  machine->kvm.max_vcpus);
+		return -EINVAL;
+	}
+	if (config->mem_bytes > space - LAYOUT_HIGH_RAM_BASE - LAYOUT_PCI64_SIZE) {
+		log_error("--mem: %llu MiB do not fit the %u address bits of this host's processor",
+			  (unsigned long long)(config->mem_bytes >> 20), bits);
+		return -EINVAL;
+	}
+	if (sysinfo(&info) == 0 && config->mem_bytes > (uint64_t)info.totalram * info.mem_unit)
+		log_warn("--mem: more memory than this host has; the guest may be killed for it");
+	return 0;
+}
+
+/* A stock kernel does not fail on a PVM host, it hangs: say so at once. */
+static int check_kernel(const struct machine *machine)
+{
+	if (!machine->kvm.pvm || !boot_info(machine->boot)->is_linux)
+		return 0;
+	if (machine->config->force) {
+		log_warn("this host's KVM is the PVM back end: only Linux kernels built with "
+			 "CONFIG_PVM_GUEST start here");
+		return 0;
+	}
+	log_error("%s: this host's KVM is the PVM back end (no VT-x or AMD-V), where only Linux "
+		  "kernels built with CONFIG_PVM_GUEST start; use such a kernel with --force, or a "
+		  "host with VT-x or AMD-V", machine->config->kernel);
+	return -ENOTSUP;
+}
+
+static int open_disks(struct machine *machine)
+{
+	char name[16];
+	int r;
+
+	for (unsigned int i = 0; i < machine->config->disk_count; i++) {
+		struct disk *disk = &machine->disks[i];
+
+		snprintf(name, sizeof(name), "disk%u", i);
+		r = loop_create(name, &disk->loop);
+		if (r < 0)
+			return r;
+		r = blk_open(disk->loop, &machine->config->disks[i].blk, &disk->blk);
+		if (r < 0) {
+			loop_destroy(disk->loop);
+			return r;
+		}
+		machine->disk_count++;
+	}
+	return 0;
+}
+
+static int open_nics(struct machine *machine)
+{
+	const struct machine_config *config = machine->config;
+	char name[16];
+	int r;
+
+	for (unsigned int i = 0; i < config->net_count; i++) {
+		struct nic *nic = &machine->nics[i];
+
+		r = net_open(&config->nets[i].net, &nic->net);
+		if (r < 0)
+			return r;
+		snprintf(name, sizeof(name), "net%u", i);
+		r = loop_create(name, &nic->loop);
+		if (r < 0) {
+			net_close(nic->net);
+			return r;
+		}
+		if (config->nets[i].has_mac)
+			memcpy(nic->mac, config->nets[i].mac, sizeof(nic->mac));
+		else
+			net_mac_default(nic->mac, config->name, i);
+		machine->nic_count++;
+	}
+	return 0;
+}
+
+static int open_kernel(struct machine *machine)
+{
+	const struct machine_config *config = machine->config;
+	const struct boot_options options = {
+		.kernel = config->kernel,
+		.initrd = config->initrd,
+		.cmdline = config->cmdline,
+		.root_disk = machine->disk_count ? machine->disks[0].blk : NULL,
+		.root_readonly = machine->disk_count && config->disks[0].blk.readonly,
+	};
+	int r = boot_open(&options, &machine->boot);
+
+	return r < 0 ? r : check_kernel(machine);
+}
+
+static int start_loops(struct machine *machine)
+{
+	int r = loop_create("rng0", &machine->rng_loop);
+
+	if (r == 0)
+		r = loop_start(machine->rng_loop);
+	for (unsigned int i = 0; r == 0 && i < machine->disk_count; i++)
+		r = loop_start(machine->disks[i].loop);
+	for (unsigned int i = 0; r == 0 && i < machine->nic_count; i++)
+		r = loop_start(machine->nics[i].loop);
+	return r;
+}
+
+int machine_open(struct machine *machine)
+{
+	int r;
+
+	r = kvm_init(&machine->kvm);
+	if (r < 0)
+		return r;
+	r = check_size(machine);
+	if (r == 0)
+		r = loop_create("main", &machine->loop);
+	if (r == 0)
+		r = open_disks(machine);
+	if (r == 0)
+		r = open_kernel(machine);
+	if (r == 0)
+		r = open_nics(machine);
+	if (r == 0)
+		r = start_loops(machine);
+	return r;
+}
+
+int machine_close(struct machine *machine)
+{
+	int r = 0;
+
+	for (unsigned int i = machine->nic_count; i-- > 0;) {
+		loop_stop(machine->nics[i].loop);
+		net_close(machine->nics[i].net);
+		loop_destroy(machine->nics[i].loop);
+	}
+	if (machine->rng_loop)
+		loop_stop(machine->rng_loop);
+	loop_destroy(machine->rng_loop);
+	boot_close(machine->boot);
+	for (unsigned int i = machine->disk_count; i-- > 0;) {
+		loop_stop(machine->disks[i].loop);
+		if (blk_close(machine->disks[i].blk) < 0)
+			r = -EIO;
+		loop_destroy(machine->disks[i].loop);
+	}
+	loop_destroy(machine->loop);
+	if (machine->kvm.cpuid)
+		kvm_finish(&machine->kvm);
+	return r;
+}
