@@ -14,21 +14,15 @@
  * kernel then refuses every other submitter). Other threads get in by the mailbox: a lock-free
  * stack of calls and an eventfd, which is one of the loop's own watches.
  */
-#include "util/loop.h"
+#include "util/loop_impl.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <liburing.h>
-#include <poll.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,50 +30,10 @@
 #include "util/util.h"
 
 #define LOOP_DEPTH 256
-#define LOOP_FILES 64
-
-enum watch_kind {
-	WATCH_EVENT,
-	WATCH_READY,
-	WATCH_TIMER,
-};
-
-struct loop_watch {
-	struct loop_op op;
-	LIST_ENTRY(loop_watch) entry;
-	struct loop *loop;
-	enum watch_kind kind;
-	int fd;
-	short events;
-	uint64_t count; /* what was read from the eventfd */
-	struct __kernel_timespec period;
-	loop_watch_fn *fn;
-	void *arg;
-	bool armed;  /* the kernel has it */
-	bool paused; /* do not run fn, do not arm */
-	bool dead;   /* given up: free it as soon as nobody uses it */
-	bool in_fn;
-};
-
-struct loop {
-	struct io_uring ring;
-	char name[16];
-	pthread_t thread;
-	bool has_thread;
-	atomic_bool quit;
-	unsigned int in_flight; /* file operations: completions that are not a watch's */
-	int wake_fd;
-	LIST_HEAD(, loop_watch) watches;
-	_Atomic(struct loop_call *) mailbox; /* push: release; take_mail: acquire */
-	struct loop_op *deferred;
-	struct loop_op **deferred_tail;
-	bool files[LOOP_FILES]; /* slots in use */
-	bool has_files;
-};
 
 /* --- submission --- */
 
-static struct io_uring_sqe *get_sqe(struct loop *loop)
+struct io_uring_sqe *loop_get_sqe(struct loop *loop)
 {
 	struct io_uring_sqe *sqe;
 
@@ -100,7 +54,7 @@ static void set_file(struct loop *loop, struct io_uring_sqe *sqe, const struct l
 void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	struct io_uring_sqe *sqe = loop_get_sqe(loop);
 
 	/* One buffer needs no import of an iovec array. */
 	if (iovcnt == 1)
@@ -115,7 +69,7 @@ void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *f
 void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		 const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	struct io_uring_sqe *sqe = loop_get_sqe(loop);
 
 	if (iovcnt == 1)
 		io_uring_prep_write(sqe, file->fd, iov->iov_base,
@@ -128,7 +82,7 @@ void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *
 
 void loop_fdatasync(struct loop *loop, struct loop_op *op, const struct loop_file *file)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	struct io_uring_sqe *sqe = loop_get_sqe(loop);
 
 	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
 	set_file(loop, sqe, file);
@@ -138,7 +92,7 @@ void loop_fdatasync(struct loop *loop, struct loop_op *op, const struct loop_fil
 void loop_fallocate(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		    int mode, uint64_t offset, uint64_t len)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	struct io_uring_sqe *sqe = loop_get_sqe(loop);
 
 	io_uring_prep_fallocate(sqe, file->fd, mode, (off_t)offset, (off_t)len);
 	set_file(loop, sqe, file);
@@ -179,151 +133,6 @@ void loop_file_finish(struct loop *loop, struct loop_file *file)
 	if (io_uring_register_files_update(&loop->ring, (unsigned int)file->slot, &none, 1) == 1)
 		loop->files[file->slot] = false;
 	file->slot = -1;
-}
-
-/* --- watches --- */
-
-static void watch_arm(struct loop_watch *watch)
-{
-	struct io_uring_sqe *sqe = get_sqe(watch->loop);
-
-	switch (watch->kind) {
-	case WATCH_EVENT:
-		io_uring_prep_read(sqe, watch->fd, &watch->count, sizeof(watch->count), 0);
-		break;
-	case WATCH_READY:
-		io_uring_prep_poll_add(sqe, watch->fd, (unsigned int)watch->events);
-		break;
-	case WATCH_TIMER:
-		io_uring_prep_timeout(sqe, &watch->period, 0, 0);
-		break;
-	}
-	io_uring_sqe_set_data(sqe, &watch->op);
-	watch->armed = true;
-}
-
-static void watch_free(struct loop_watch *watch)
-{
-	LIST_REMOVE(watch, entry);
-	free(watch);
-}
-
-static void watch_run(struct loop_watch *watch)
-{
-	watch->in_fn = true;
-	watch->fn(watch->arg);
-	watch->in_fn = false;
-}
-
-static void watch_done(struct loop_op *op, int res)
-{
-	struct loop_watch *watch = CONTAINER_OF(op, struct loop_watch, op);
-	bool fired = res >= 0 || (watch->kind == WATCH_TIMER && res == -ETIME);
-	bool again = fired || res == -EINTR || res == -EAGAIN;
-
-	watch->armed = false;
-	if (fired && !watch->dead && !watch->paused)
-		watch_run(watch);
-	if (watch->dead) {
-		watch_free(watch);
-		return;
-	}
-	if (!again)
-		log_error("loop %s: cannot wait for fd %d: %s", watch->loop->name, watch->fd,
-			  strerror(-res));
-	else if (!watch->paused)
-		watch_arm(watch);
-}
-
-static struct loop_watch *watch_create(struct loop *loop, enum watch_kind kind, int fd,
-				       loop_watch_fn *fn, void *arg)
-{
-	struct loop_watch *watch = calloc(1, sizeof(*watch));
-
-	if (!watch)
-		return NULL;
-	watch->op.done = watch_done;
-	watch->loop = loop;
-	watch->kind = kind;
-	watch->fd = fd;
-	watch->fn = fn;
-	watch->arg = arg;
-	LIST_INSERT_HEAD(&loop->watches, watch, entry);
-	return watch;
-}
-
-struct loop_watch *loop_watch_event(struct loop *loop, int fd, loop_watch_fn *fn, void *arg)
-{
-	struct loop_watch *watch = watch_create(loop, WATCH_EVENT, fd, fn, arg);
-	int flags = fcntl(fd, F_GETFL);
-
-	/* A read that waits must not fail with EAGAIN at once. */
-	if (flags >= 0 && (flags & O_NONBLOCK))
-		fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-	if (watch)
-		watch_arm(watch);
-	return watch;
-}
-
-struct loop_watch *loop_watch_ready(struct loop *loop, int fd, short events, loop_watch_fn *fn,
-				    void *arg)
-{
-	struct loop_watch *watch = watch_create(loop, WATCH_READY, fd, fn, arg);
-
-	if (!watch)
-		return NULL;
-	watch->events = events;
-	watch_arm(watch);
-	return watch;
-}
-
-struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_watch_fn *fn,
-				    void *arg)
-{
-	struct loop_watch *watch = watch_create(loop, WATCH_TIMER, -1, fn, arg);
-
-	if (!watch)
-		return NULL;
-	watch->period.tv_sec = (long long)(period_ms / 1000);
-	watch->period.tv_nsec = (long long)(period_ms % 1000) * 1000000;
-	watch_arm(watch);
-	return watch;
-}
-
-void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
-{
-	watch->paused = true; /* it may fire once more, unheard */
-}
-
-void loop_watch_resume(struct loop *loop, struct loop_watch *watch)
-{
-	watch->paused = false;
-	if (!watch->armed && !watch->in_fn)
-		watch_arm(watch);
-}
-
-void loop_unwatch(struct loop *loop, struct loop_watch *watch)
-{
-	struct io_uring_sqe *sqe;
-
-	if (!watch)
-		return;
-	watch->dead = true;
-	if (watch->in_fn)
-		return; /* watch_done frees it */
-	if (!watch->armed) {
-		watch_free(watch);
-		return;
-	}
-	sqe = get_sqe(loop);
-	if (watch->kind == WATCH_TIMER)
-		io_uring_prep_timeout_remove(sqe, (uintptr_t)&watch->op, 0);
-	else
-		io_uring_prep_cancel(sqe, &watch->op, 0);
-	io_uring_sqe_set_data(sqe, NULL);
-	/* The kernel must see what was armed before the caller closes the fd, or the old wait
-	 * would take the event of the next file with its number. */
-	io_uring_submit(&loop->ring);
 }
 
 /* --- calls from other threads --- */
@@ -404,7 +213,7 @@ static void run_completions(struct loop *loop)
 		io_uring_cqe_seen(&loop->ring, cqe);
 		if (!op)
 			continue;
-		if (op->done != watch_done)
+		if (!loop_op_is_watch(op))
 			loop->in_flight--;
 		op->done(op, res);
 	}
@@ -549,8 +358,7 @@ void loop_destroy(struct loop *loop)
 	if (!loop)
 		return;
 	io_uring_queue_exit(&loop->ring);
-	while (!LIST_EMPTY(&loop->watches))
-		watch_free(LIST_FIRST(&loop->watches));
+	loop_watches_finish(loop);
 	close(loop->wake_fd);
 	free(loop);
 }

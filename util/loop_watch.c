@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+#include "util/loop_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/log.h"
+#include "util/util.h"
+
+enum watch_kind {
+	WATCH_EVENT,
+	WATCH_READY,
+	WATCH_TIMER,
+};
+
+struct loop_watch {
+	struct loop_op op;
+	LIST_ENTRY(loop_watch) entry;
+	struct loop *loop;
+	enum watch_kind kind;
+	int fd;
+	short events;
+	uint64_t count; /* what was read from the eventfd */
+	struct __kernel_timespec period;
+	loop_watch_fn *fn;
+	void *arg;
+	bool armed;  /* the kernel has it */
+	bool paused; /* do not run fn, do not arm */
+	bool dead;   /* given up: free it as soon as nobody uses it */
+	bool in_fn;
+};
+
+static void watch_arm(struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe = loop_get_sqe(watch->loop);
+
+	switch (watch->kind) {
+	case WATCH_EVENT:
+		io_uring_prep_read(sqe, watch->fd, &watch->count, sizeof(watch->count), 0);
+		break;
+	case WATCH_READY:
+		io_uring_prep_poll_add(sqe, watch->fd, (unsigned int)watch->events);
+		break;
+	case WATCH_TIMER:
+		io_uring_prep_timeout(sqe, &watch->period, 0, 0);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, &watch->op);
+	watch->armed = true;
+}
+
+static void watch_free(struct loop_watch *watch)
+{
+	LIST_REMOVE(watch, entry);
+	free(watch);
+}
+
+static void watch_run(struct loop_watch *watch)
+{
+	watch->in_fn = true;
+	watch->fn(watch->arg);
+	watch->in_fn = false;
+}
+
+static void watch_done(struct loop_op *op, int res)
+{
+	struct loop_watch *watch = CONTAINER_OF(op, struct loop_watch, op);
+	bool fired = res >= 0 || (watch->kind == WATCH_TIMER && res == -ETIME);
+	bool again = fired || res == -EINTR || res == -EAGAIN;
+
+	watch->armed = false;
+	if (fired && !watch->dead && !watch->paused)
+		watch_run(watch);
+	if (watch->dead) {
+		watch_free(watch);
+		return;
+	}
+	if (!again)
+		log_error("loop %s: cannot wait for fd %d: %s", watch->loop->name, watch->fd,
+			  strerror(-res));
+	else if (!watch->paused)
+		watch_arm(watch);
+}
+
+static struct loop_watch *watch_create(struct loop *loop, enum watch_kind kind, int fd,
+				       loop_watch_fn *fn, void *arg)
+{
+	struct loop_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return NULL;
+	watch->op.done = watch_done;
+	watch->loop = loop;
+	watch->kind = kind;
+	watch->fd = fd;
+	watch->fn = fn;
+	watch->arg = arg;
+	LIST_INSERT_HEAD(&loop->watches, watch, entry);
+	return watch;
+}
+
+struct loop_watch *loop_watch_event(struct loop *loop, int fd, loop_watch_fn *fn, void *arg)
+{
+	struct loop_watch *watch = watch_create(loop, WATCH_EVENT, fd, fn, arg);
+	int flags = fcntl(fd, F_GETFL);
+
+	/* A read that waits must not fail with EAGAIN at once. */
+	if (flags >= 0 && (flags & O_NONBLOCK))
+		fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+	if (watch)
+		watch_arm(watch);
+	return watch;
+}
+
+struct loop_watch *loop_watch_ready(struct loop *loop, int fd, short events, loop_watch_fn *fn,
+				    void *arg)
+{
+	struct loop_watch *watch = watch_create(loop, WATCH_READY, fd, fn, arg);
+
+	if (!watch)
+		return NULL;
+	watch->events = events;
+	watch_arm(watch);
+	return watch;
+}
+
+struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_watch_fn *fn,
+				    void *arg)
+{
+	struct loop_watch *watch = watch_create(loop, WATCH_TIMER, -1, fn, arg);
+
+	if (!watch)
+		return NULL;
+	watch->period.tv_sec = (long long)(period_ms / 1000);
+	watch->period.tv_nsec = (long long)(period_ms % 1000) * 1000000;
+	watch_arm(watch);
+	return watch;
+}
+
+void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
+{
+	watch->paused = true; /* it may fire once more, unheard */
+}
+
+void loop_watch_resume(struct loop *loop, struct loop_watch *watch)
+{
+	watch->paused = false;
+	if (!watch->armed && !watch->in_fn)
+		watch_arm(watch);
+}
+
+void loop_unwatch(struct loop *loop, struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!watch)
+		return;
+	watch->dead = true;
+	if (watch->in_fn)
+		return; /* watch_done frees it */
+	if (!watch->armed) {
+		watch_free(watch);
+		return;
+	}
+	sqe = loop_get_sqe(loop);
+	if (watch->kind == WATCH_TIMER)
+		io_uring_prep_timeout_remove(sqe, (uintptr_t)&watch->op, 0);
+	else
+		io_uring_prep_cancel(sqe, &watch->op, 0);
+	io_uring_sqe_set_data(sqe, NULL);
+	/* The kernel must see what was armed before the caller closes the fd, or the old wait
+	 * would take the event of the next file with its number. */
+	io_uring_submit(&loop->ring);
+}
+
+bool loop_op_is_watch(const struct loop_op *op)
+{
+	return op->done == watch_done;
+}
+
+void loop_watches_finish(struct loop *loop)
+{
+	while (!LIST_EMPTY(&loop->watches))
+		watch_free(LIST_FIRST(&loop->watches));
+}
