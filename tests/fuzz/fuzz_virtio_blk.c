@@ -16,14 +16,15 @@
 #include "virtio/blk.h"
 #include "virtio/device.h"
 
-#define RAM KIB(64)
+#define RAM KIB(80)
 #define DISK KIB(64)
 #define SECTORS (DISK / 512)
 #define SIZE 16
-#define TABLES 0x1000
+#define TABLES 0x10000 /* KIB(1) for each slot */
 #define HEADERS 0x4000
 #define DATA 0x5000
 #define BUFS_MAX 8
+#define LONG_MAX 60
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -113,10 +114,29 @@ static void add_request(struct target *t, struct script *script)
 			bufs[i].len = 1;
 	}
 	if (script_u8(script) & 1)
-		ring_add_indirect(&t->ring, TABLES + 128 * (uint64_t)slot, bufs, out_count,
+		ring_add_indirect(&t->ring, TABLES + KIB(1) * slot, bufs, out_count,
 				  in_count);
 	else
 		ring_add(&t->ring, bufs, out_count, in_count);
+}
+
+/* A read or write of more buffers than a slot has room for. */
+static void add_long_request(struct target *t, struct script *script)
+{
+	uint8_t slot = script_u8(script) % SIZE, count = script_u8(script) % LONG_MAX;
+	struct virtio_blk_outhdr header = {.type = count % 2};
+	struct ring_buf bufs[LONG_MAX + 2];
+
+	header.sector = read_sector(script);
+	if (!t->ring.free_count)
+		return;
+	bufs[0] = (struct ring_buf){HEADERS + 64 * (uint64_t)slot, 16};
+	mem_write(&t->mem, bufs[0].gpa, &header, sizeof(header));
+	for (unsigned int i = 1; i <= count; i++)
+		bufs[i] = (struct ring_buf){DATA + script_u8(script) * 64, 512};
+	bufs[count + 1] = (struct ring_buf){DATA, 1};
+	ring_add_indirect(&t->ring, TABLES + KIB(1) * slot, bufs, header.type ? count + 1 : 1,
+			  header.type ? 1 : count + 1);
 }
 
 /* Ranges of a discard, where requests of that kind may find them. */
@@ -132,7 +152,7 @@ static void put_range(struct target *t, struct script *script)
 
 static void write_raw(struct target *t, struct script *script)
 {
-	uint64_t gpa = script_u16(script);
+	uint64_t gpa = script_u16(script) * 5 / 4; /* of all RAM */
 	uint8_t bytes[8];
 
 	script_bytes(script, bytes, sizeof(bytes));
@@ -154,7 +174,7 @@ static void step(struct target *t, struct script *script)
 	static const int errors[] = {0, -EIO, -ENOTSUP};
 	struct ring_elem elem;
 
-	switch (script_u8(script) % 12) {
+	switch (script_u8(script) % 13) {
 	case 0:
 		put_range(t, script);
 		break;
@@ -194,6 +214,9 @@ static void step(struct target *t, struct script *script)
 	case 10: /* a reset that nobody waits for, and a start that comes too early */
 		virtio_set_status(t->dev, 0);
 		start(t, script_u8(script));
+		break;
+	case 11:
+		add_long_request(t, script);
 		break;
 	default:
 		add_request(t, script);
