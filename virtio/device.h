@@ -22,9 +22,9 @@
 #include "util/log.h"
 #include "util/loop.h"
 #include "virtio/queue.h"
+#include "virtio/transport.h"
 
 struct mem;
-struct virtio_dev;
 
 #define VIRTIO_QUEUES_MAX 18
 
@@ -35,33 +35,20 @@ struct virtio_ops {
 	uint16_t queue_size_max; /* power of two */
 	size_t config_bytes;
 
-	/* Mandatory: config space [offset, offset + len), inside config_bytes; vCPU thread, under
-	 * the lock. */
+	/* Mandatory: [offset, offset + len) is inside config_bytes; vCPU, under the lock. */
 	void (*config_read)(struct virtio_dev *dev, size_t offset, void *data, size_t len);
 	/* Optional: absent means read-only. */
 	void (*config_write)(struct virtio_dev *dev, size_t offset, const void *data, size_t len);
 
 	/* On the loop. */
-	/* Optional: queues are live (dev->queues[i].vq, NULL where not enabled), dev->features
-	 * final. */
+	/* Optional: dev->queues[i].vq are live, NULL where not enabled; dev->features final. */
 	void (*activate)(struct virtio_dev *dev);
 	/* Mandatory: queue `index` was kicked, or just became live. */
 	void (*kick)(struct virtio_dev *dev, unsigned int index);
-	/* Optional: stop popping, and call virtio_quiesced once nothing is in flight (at once
-	 * is fine). Absent: nothing is ever in flight. */
+	/* Optional: stop popping; virtio_quiesced once nothing is in flight, at once is fine. */
 	void (*quiesce)(struct virtio_dev *dev);
 	/* Mandatory: idle, off the loop; free everything incl. `dev` itself. */
 	void (*destroy)(struct virtio_dev *dev);
-};
-
-/* What a transport gives a device; set by the transport before the guest runs. */
-struct virtio_transport {
-	/* Any thread; cheap. */
-	void (*queue_irq)(void *owner, unsigned int queue);
-	void (*config_irq)(void *owner);
-	/* The device was reset: the transport's registers too. Under the lock. */
-	void (*reset)(void *owner);
-	void *owner;
 };
 
 struct virtio_queue {
@@ -111,7 +98,6 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 void virtio_dev_finish(struct virtio_dev *dev);
 
 /* --- for devices, on the loop --- */
-
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature)
 {
 	return dev->features >> feature & 1;
@@ -126,25 +112,9 @@ void virtio_quiesced(struct virtio_dev *dev);
 /* Config space changed: bump the generation and interrupt. Any thread, not under the lock. */
 void virtio_config_changed(struct virtio_dev *dev);
 
-/* --- for transports, on vCPU threads --- */
-
-uint8_t virtio_get_status(struct virtio_dev *dev);
-void virtio_set_status(struct virtio_dev *dev, uint8_t status);
-/* 32 bits of the feature words; `select` 0 or 1. */
-uint32_t virtio_get_features(struct virtio_dev *dev, uint32_t select);
-uint32_t virtio_get_driver_features(struct virtio_dev *dev, uint32_t select);
-void virtio_set_driver_features(struct virtio_dev *dev, uint32_t select, uint32_t value);
-void virtio_config_read(struct virtio_dev *dev, uint64_t offset, void *data, unsigned int len);
-void virtio_config_write(struct virtio_dev *dev, uint64_t offset, const void *data,
-			 unsigned int len);
-/* Queue `index` if its registers may change now, else NULL. Under the lock. */
-struct virtio_queue *virtio_settable_queue(struct virtio_dev *dev, unsigned int index);
-/* A doorbell that did not go through the eventfd. */
-void virtio_kick(struct virtio_dev *dev, unsigned int index);
-
 /* --- for the machine --- */
 
 /* vCPUs are stopped: reset the device and wait until it is idle; the loop is running. */
 void virtio_dev_stop(struct virtio_dev *dev);
-/* Then ops->destroy. Accepts NULL. */
+/* Accepts NULL. */
 void virtio_dev_destroy(struct virtio_dev *dev);

@@ -187,13 +187,6 @@ static void write_queue_locked(struct virtio_pci *vp, unsigned int reg, uint32_t
 	}
 }
 
-static void write_queue(struct virtio_pci *vp, unsigned int reg, uint32_t value)
-{
-	pthread_mutex_lock(&vp->dev->lock);
-	write_queue_locked(vp, reg, value);
-	pthread_mutex_unlock(&vp->dev->lock);
-}
-
 static void write_queue_vector(struct virtio_pci *vp, uint16_t value)
 {
 	unsigned int index = atomic_load(&vp->queue_select);
@@ -249,7 +242,9 @@ static void write_field(struct virtio_pci *vp, unsigned int reg, uint32_t value)
 		write_queue_vector(vp, (uint16_t)value);
 		break;
 	default:
-		write_queue(vp, reg, value);
+		pthread_mutex_lock(&vp->dev->lock);
+		write_queue_locked(vp, reg, value);
+		pthread_mutex_unlock(&vp->dev->lock);
 	}
 }
 
@@ -332,47 +327,46 @@ static const struct bus_ops bar_ops = {
 
 /* --- configuration space --- */
 
-/*
- * The access capability (4.1.4.9) is a window: what it names in the BAR is read or written when
- * its data field is. False: what it names is not valid, and nothing happens.
- */
-static bool window(struct virtio_pci *vp, uint32_t *offset, uint32_t *len)
-{
-	const uint8_t *cap = &vp->pci.cfg[vp->cfg_access];
+/* The access capability (4.1.4.9) is a window: a part of the BAR that its data field shows. */
+struct window {
+	uint8_t *data; /* in `cfg` */
+	uint32_t offset, bytes;
+};
 
-	memcpy(offset, cap + VIRTIO_PCI_CAP_OFFSET, sizeof(*offset));
-	memcpy(len, cap + VIRTIO_PCI_CAP_LENGTH, sizeof(*len));
-	return cap[VIRTIO_PCI_CAP_BAR] == BAR && (*len == 1 || *len == 2 || *len == 4) &&
-	       *offset % *len == 0 && range_fits(*offset, *len, BAR_BYTES);
-}
-
-/* Is the window's data field touched? */
-static bool is_window_data(const struct virtio_pci *vp, unsigned int reg, unsigned int len)
+/* True: the window's data is at [reg, reg + len), and what it names is valid. */
+static bool find_window(struct virtio_pci *vp, unsigned int reg, unsigned int len,
+			struct window *w)
 {
 	unsigned int data = vp->cfg_access + (unsigned int)sizeof(struct virtio_pci_cap);
+	const uint8_t *cap = &vp->pci.cfg[vp->cfg_access];
 
-	return reg < data + 4 && reg + len > data;
+	if (reg >= data + 4 || reg + len <= data)
+		return false;
+	w->data = &vp->pci.cfg[data];
+	memcpy(&w->offset, cap + VIRTIO_PCI_CAP_OFFSET, sizeof(w->offset));
+	memcpy(&w->bytes, cap + VIRTIO_PCI_CAP_LENGTH, sizeof(w->bytes));
+	return cap[VIRTIO_PCI_CAP_BAR] == BAR &&
+	       (w->bytes == 1 || w->bytes == 2 || w->bytes == 4) &&
+	       w->offset % w->bytes == 0 && range_fits(w->offset, w->bytes, BAR_BYTES);
 }
 
 static void config_reading(struct pci_dev *pci, unsigned int reg, unsigned int len)
 {
 	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
-	uint32_t offset, bytes;
+	struct window w;
 
-	if (is_window_data(vp, reg, len) && window(vp, &offset, &bytes))
-		bar_read(vp, offset, &pci->cfg[vp->cfg_access + sizeof(struct virtio_pci_cap)],
-			 bytes);
+	if (find_window(vp, reg, len, &w))
+		bar_read(vp, w.offset, w.data, w.bytes);
 }
 
 static void config_written(struct pci_dev *pci, unsigned int reg, unsigned int len)
 {
 	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
-	uint32_t offset, bytes;
+	struct window w;
 
 	msix_config_written(&vp->msix, reg, len);
-	if (is_window_data(vp, reg, len) && window(vp, &offset, &bytes))
-		bar_write(vp, offset, &pci->cfg[vp->cfg_access + sizeof(struct virtio_pci_cap)],
-			  bytes);
+	if (find_window(vp, reg, len, &w))
+		bar_write(vp, w.offset, w.data, w.bytes);
 }
 
 static void bar_mapped(struct pci_dev *pci, unsigned int bar, uint64_t addr, bool mapped)
