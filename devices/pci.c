@@ -144,15 +144,14 @@ static void config_read_locked(struct pci_host *host, uint32_t bdf, unsigned int
 {
 	struct pci_dev *dev = find_locked(host, bdf);
 
-	if (!dev) {
+	/* These are no PCI Express functions: 256 bytes are all they have. */
+	if (!dev || reg >= PCI_CONFIG_BYTES) {
 		memset(data, 0xff, len);
-	} else if (reg >= PCI_CONFIG_BYTES) {
-		memset(data, 0, len); /* no extended capabilities */
-	} else {
-		if (dev->ops->config_reading)
-			dev->ops->config_reading(dev, reg, len);
-		memcpy(data, &dev->cfg[reg], len);
+		return;
 	}
+	if (dev->ops->config_reading)
+		dev->ops->config_reading(dev, reg, len);
+	memcpy(data, &dev->cfg[reg], len);
 }
 
 static bool moves_bars(unsigned int reg, unsigned int len)
