@@ -135,7 +135,7 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 {
 	enum blk_format format = opts->format;
 	struct bio *bio;
-	int fd, r;
+	int fd = -1, r;
 
 	if (format == BLK_FORMAT_BY_NAME)
 		format = ends_with(opts->path, ".qcow2") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
