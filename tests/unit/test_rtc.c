@@ -119,20 +119,15 @@ static void twelve_hours_with_pm(void **state)
 	}
 }
 
-/* UIP is seen once a second and never stays. */
+/* UIP shows for two milliseconds of a second, which a test on a busy machine may well miss. */
 static void update_flag_rises_and_falls(void **state)
 {
-	time_t start = now();
-	unsigned int seen = 0;
-	bool last = rd(0x0A) & 0x80;
+	time_t end = now() + 60;
 
-	while (now() < start + 2) {
-		bool uip = rd(0x0A) & 0x80;
-
-		seen += uip && !last;
-		last = uip;
-	}
-	assert_in_range(seen, 1, 2);
+	while (!(rd(0x0A) & 0x80))
+		assert_true(now() < end);
+	while (rd(0x0A) & 0x80)
+		assert_true(now() < end);
 	wr(0x0B, 0x82);
 	assert_int_equal(rd(0x0A), 0x26);
 }
