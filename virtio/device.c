@@ -146,7 +146,8 @@ void virtio_set_driver_features(struct virtio_dev *dev, uint32_t select, uint32_
 
 struct virtio_queue *virtio_settable_queue(struct virtio_dev *dev, unsigned int index)
 {
-	if (index >= dev->nqueues || dev->queues[index].enabled || dev->resetting ||
+	/* DRIVER_OK stays set while a reset goes on */
+	if (index >= dev->nqueues || dev->queues[index].enabled ||
 	    dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		return NULL;
 	return &dev->queues[index];

@@ -58,6 +58,8 @@ struct toy {
 	unsigned int drain_turns; /* of the loop, that draining takes */
 	unsigned int turns_left;
 	struct loop_call drain_call;
+	bool slow_tail; /* the callback goes on after virtio_quiesced */
+	atomic_bool tail_done;
 	struct virtio_pci *pci;
 };
 
@@ -120,6 +122,10 @@ static void toy_drain_turn(struct loop_call *call)
 	}
 	toy->live = false;
 	virtio_quiesced(&toy->dev);
+	if (toy->slow_tail) {
+		usleep(20000);
+		toy->tail_done = true;
+	}
 }
 
 static void toy_quiesce(struct virtio_dev *dev)
@@ -278,17 +284,23 @@ static inline void driver_setup(uint64_t features)
 		queue_out(i);
 }
 
-/* Put a chain of one descriptor on queue `queue`; the idx is this call's to count. */
-static inline void driver_add(unsigned int queue, uint16_t idx, uint16_t head)
+/* Put a chain of the one descriptor `desc` on queue `queue`; the idx is the caller's to count. */
+static inline void driver_add_desc(unsigned int queue, uint16_t idx, uint16_t head,
+				   struct vring_desc desc)
 {
-	struct vring_desc *desc = mem_at(&fake_vm.mem, RING(queue), 0x1000);
+	struct vring_desc *table = mem_at(&fake_vm.mem, RING(queue), 0x1000);
 	struct vring_avail *avail = mem_at(&fake_vm.mem, AVAIL(queue), 0x1000);
 
-	desc[head % TOY_QUEUE_SIZE] = (struct vring_desc){
-		.addr = TOY_BUFFER, .len = 16, .flags = VRING_DESC_F_WRITE,
-	};
+	table[head % TOY_QUEUE_SIZE] = desc;
 	avail->ring[idx % TOY_QUEUE_SIZE] = head;
 	__atomic_store_n(&avail->idx, (uint16_t)(idx + 1), __ATOMIC_RELEASE);
+}
+
+static inline void driver_add(unsigned int queue, uint16_t idx, uint16_t head)
+{
+	driver_add_desc(queue, idx, head, (struct vring_desc){
+		.addr = TOY_BUFFER, .len = 16, .flags = VRING_DESC_F_WRITE,
+	});
 }
 
 static inline void driver_kick(unsigned int queue)
