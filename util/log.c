@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "util/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,24 +15,33 @@ void log_set_level(enum log_level level)
 }
 
 /* One write per line, so that threads do not mix. Control bytes from names are shown as '?'. */
-static void log_line(enum log_level level, const char *fmt, va_list args)
+static void write_line(const char *fmt, va_list args)
 {
 	char text[1024], line[1100];
 	bool tty = isatty(STDERR_FILENO);
 	int len;
 
-	if (level > atomic_load_explicit(&log_level, memory_order_relaxed))
-		return;
 	if (vsnprintf(text, sizeof(text), fmt, args) < 0)
 		return;
 	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ')
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
 	/* A terminal may be in raw mode, with the guest's cursor anywhere. */
 	len = snprintf(line, sizeof(line), "%sminivmm: %s%s", tty ? "\r" : "", text,
 		       tty ? "\r\n" : "\n");
 	if (write(STDERR_FILENO, line, (size_t)len) < 0)
 		return; /* nowhere left to say so */
+}
+
+/* Keeps errno: callers log first, then return it. */
+static void log_line(enum log_level level, const char *fmt, va_list args)
+{
+	int saved = errno;
+
+	if (level > atomic_load_explicit(&log_level, memory_order_relaxed))
+		return;
+	write_line(fmt, args);
+	errno = saved;
 }
 
 #define LOG_FUNCTION(name, level)                                                                  \
