@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* -ERANGE with `end` set all the same: whether it is a number at all is the caller's to see. */
 static int parse_digits(const char *text, const char **end, uint64_t *out)
 {
 	char *stop;
@@ -42,12 +43,12 @@ int parse_size(const char *text, uint64_t *out)
 	int shift, r;
 
 	r = parse_digits(text, &end, &value);
-	if (r < 0)
+	if (r == -EINVAL)
 		return r;
 	shift = size_shift(*end);
 	if (shift < 0 || (*end && end[1]))
 		return -EINVAL;
-	if (value > UINT64_MAX >> shift)
+	if (r < 0 || value > UINT64_MAX >> shift)
 		return -ERANGE;
 	*out = value << shift;
 	return 0;
@@ -60,11 +61,9 @@ int parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 	int r;
 
 	r = parse_digits(text, &end, &value);
-	if (r < 0)
-		return r;
-	if (*end)
+	if (r == -EINVAL || *end)
 		return -EINVAL;
-	if (value < min || value > max)
+	if (r < 0 || value < min || value > max)
 		return -ERANGE;
 	*out = value;
 	return 0;
