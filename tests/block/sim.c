@@ -166,28 +166,42 @@ static void change(struct sim *sim, uint64_t offset, uint64_t len, const void *d
 	note_write(sim, offset, len, data);
 }
 
+/* Copy `len` bytes between the iovec and `buf`. */
+static void copy_iov(const struct sim_op *o, unsigned char *buf, uint64_t len)
+{
+	for (unsigned int i = 0; i < o->iovcnt && len; i++) {
+		uint64_t n = MIN(o->iov[i].iov_len, len);
+
+		if (o->kind == READ)
+			memcpy(o->iov[i].iov_base, buf, n);
+		else
+			memcpy(buf, o->iov[i].iov_base, n);
+		buf += n;
+		len -= n;
+	}
+}
+
 static int do_transfer(struct sim *sim, const struct sim_op *o)
 {
-	uint64_t offset = o->offset, limit = UINT64_MAX, done = 0;
+	unsigned char *buf;
+	uint64_t len = 0, limit = UINT64_MAX;
 
-	if (sim->short_transfers && rnd(&sim->seed) % 8 == 0)
+	for (unsigned int i = 0; i < o->iovcnt; i++)
+		len += o->iov[i].iov_len;
+	if ((o->kind == READ ? sim->short_reads : sim->short_writes) && rnd(&sim->seed) % 8 == 0)
 		limit = (1 + rnd(&sim->seed) % 16) * SECTOR;
-	for (unsigned int i = 0; i < o->iovcnt && done < limit; i++) {
-		uint64_t n = MIN(o->iov[i].iov_len, limit - done);
-
-		if (o->kind == READ) {
-			n = offset < sim->size ? MIN(n, sim->size - offset) : 0;
-			memcpy(o->iov[i].iov_base, sim->now + offset, n);
-		} else {
-			change(sim, offset, n, o->iov[i].iov_base);
-			sim->size = MAX(sim->size, offset + n);
-		}
-		offset += n;
-		done += n;
-		if (n < o->iov[i].iov_len)
-			break;
+	len = MIN(len, limit);
+	if (o->kind == READ) {
+		len = o->offset < sim->size ? MIN(len, sim->size - o->offset) : 0;
+		copy_iov(o, sim->now + o->offset, len);
+		return (int)len;
 	}
-	return (int)done;
+	buf = malloc(len);
+	copy_iov(o, buf, len);
+	change(sim, o->offset, len, buf);
+	sim->size = MAX(sim->size, o->offset + len);
+	free(buf);
+	return (int)len;
 }
 
 static void put_on_disk(unsigned char *disk, const struct sim_write *w, uint64_t from, uint64_t to)
@@ -209,7 +223,8 @@ static int do_sync(struct sim *sim, const struct sim_op *o)
 		free(sim->writes[n].data);
 	}
 	sim->write_count -= n;
-	memmove(sim->writes, sim->writes + n, sim->write_count * sizeof(*sim->writes));
+	if (n)
+		memmove(sim->writes, sim->writes + n, sim->write_count * sizeof(*sim->writes));
 	return 0;
 }
 

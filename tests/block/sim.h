@@ -33,7 +33,8 @@ struct sim {
 	unsigned int write_count, write_capacity;
 	uint64_t seed;
 	bool in_order;          /* complete operations in the order they came */
-	bool short_transfers;
+	bool short_reads;
+	bool short_writes;      /* not with cuts: the rest of a sector may come in a later write */
 
 	/* Fail the operation that comes when this has counted down to 0; -1: none. */
 	long fail_after;

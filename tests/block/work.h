@@ -43,6 +43,7 @@ struct work {
 	unsigned int discards; /* of 16 requests, and flushes */
 	unsigned int flushes;
 	bool may_fail;         /* requests fail: that is the test */
+	bool cut;              /* what is answered now does not count any more */
 	unsigned long failed, wrong;
 	void (*idle)(void *arg); /* called when nothing is in flight */
 	void *arg;
@@ -55,6 +56,8 @@ void work_submit(struct work *work);
 void work_flush(struct work *work);
 /* All sectors are `tag` (as filled by fill_tag with the sector's number), or 0. */
 void work_assume(struct work *work, uint64_t tag);
+/* After a cut: what the raw file holds, which was compared, is what there is now. */
+void work_rebase(struct work *work, const char *path);
 /* What the model knows for sure, into a raw file. */
 void work_save(const struct work *work, const char *path, uint64_t file_bytes);
 /* The raw file holds only what the model allows: the number of sectors where it does not. */
