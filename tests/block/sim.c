@@ -264,18 +264,24 @@ static int carry_out(struct sim *sim, const struct sim_op *o)
 	return 0;
 }
 
+static bool held(const struct sim *sim, const struct sim_op *o)
+{
+	return sim->hold_reads && o->kind == READ;
+}
+
 bool sim_step(struct sim *sim)
 {
 	struct sim_op **at = &sim->queue, *o;
 	unsigned int n = 0;
 	int res;
 
-	if (!*at)
-		return false;
 	for (o = *at; o; o = o->next)
-		n++;
-	for (n = sim->in_order ? 0 : (unsigned int)(rnd(&sim->seed) % n); n; n--)
-		at = &(*at)->next;
+		n += !held(sim, o);
+	if (!n)
+		return false;
+	n = sim->in_order ? 0 : (unsigned int)(rnd(&sim->seed) % n);
+	for (; held(sim, *at) || n; at = &(*at)->next)
+		n -= !held(sim, *at);
 	o = *at;
 	*at = o->next;
 	res = carry_out(sim, o);

@@ -42,6 +42,7 @@ struct sim {
 	bool fail_from_then_on; /* and all later ones */
 	unsigned long ops;      /* that came so far, but for deferred calls */
 	bool no_punch, no_fallocate, no_zero_range;
+	bool hold_reads;        /* they wait */
 };
 
 struct sim *sim_create(uint64_t seed);

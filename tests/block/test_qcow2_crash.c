@@ -4,7 +4,7 @@
  * (qemu-img check: clean or leaks) and every sector must hold what was flushed, or something
  * written after. Some images go on to be used, and cut again.
  *
- * CRASHES=n sets how often; TEST_SEED which.
+ * CRASHES=n sets how often; TEST_SEED which; SCENE=n keeps to one scene.
  */
 #include "harness.h"
 
@@ -157,7 +157,9 @@ static void snapshot_intact(struct work *work, const struct scene *scene)
 static void crash(uint64_t seed)
 {
 	uint64_t state = seed;
-	unsigned int which = (unsigned int)(rnd(&state) % ARRAY_LEN(scenes));
+	const char *only = getenv("SCENE");
+	unsigned int which = (unsigned int)((only ? strtoull(only, NULL, 0) : rnd(&state)) %
+					    ARRAY_LEN(scenes));
 	const struct scene *scene = &scenes[which];
 	struct work *work = work_create(NULL, scene->first, scene->sectors, rnd(&state));
 
@@ -183,7 +185,7 @@ static void test_crash(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(scenes); i++)
 		make_base(&scenes[i], bases[i]);
-	for (long n = crashes ? atol(crashes) : 300; n; n--, seed++)
+	for (long n = crashes ? atol(crashes) : 200; n; n--, seed++)
 		crash(seed);
 }
 

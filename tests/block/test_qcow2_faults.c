@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every operation on the file fails in turn, once or from then on: the image stays whole, what
+ * was answered as flushed is there, and so is everything where closing says so.
+ *
+ * FAULT_STRIDE=1 takes every operation; by default some.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/qcow2.h"
+#include "sim.h"
+#include "util/util.h"
+#include "work.h"
+
+static const char *image, *raw;
+
+static int open_sim(struct sim *sim, struct blk **out)
+{
+	int r;
+
+	sim->in_order = true;
+	r = qcow2_create(&sim->bio, NULL, "test", false, out);
+	sim->in_order = false;
+	return r;
+}
+
+static void work_some(struct work *work, struct sim *sim, int requests)
+{
+	while (requests--) {
+		work_submit(work);
+		for (uint64_t n = rnd(&work->seed) % 12; n; n--)
+			sim_step(sim);
+	}
+	sim_run(sim);
+	work_flush(work);
+	sim_run(sim);
+	assert_int_equal(work->in_flight, 0);
+	assert_int_equal(work->wrong, 0);
+}
+
+static void all_flushed(struct work *work)
+{
+	for (uint64_t i = 0; i < work->sectors; i++)
+		work->history[i].floor = work->history[i].known;
+}
+
+struct fault {
+	const char *base;
+	uint64_t sectors;
+	int error;
+	bool for_good;
+};
+
+/* Returns false once the work ends before operation `n`. */
+static bool fail_at(const struct fault *fault, long n)
+{
+	struct sim *sim = sim_create(3);
+	struct work *work;
+	struct blk *blk;
+	bool came;
+	int r;
+
+	sim_load(sim, fault->base);
+	sim->short_writes = n % 2;
+	sim->fail_after = n;
+	sim->fail_errno = fault->error;
+	sim->fail_from_then_on = fault->for_good;
+	capture_log_start();
+	work = work_create(NULL, 0, fault->sectors, 99);
+	work->max_len = 100;
+	work->discards = 4;
+	work->may_fail = true;
+	if (open_sim(sim, &blk) == 0) {
+		work->blk = blk;
+		work_some(work, sim, 60);
+		if (blk_close(blk) == 0)
+			all_flushed(work);
+	}
+	capture_log_end();
+	came = sim->fail_after < -1;
+	sim_save(sim, image);
+	r = shell("qemu-img check -f qcow2 %s", image);
+	if (r != 0 && r != 3)
+		fail_msg("%s, operation %ld, %s: qemu-img check: %d", fault->base, n,
+			 strerror(-fault->error), r);
+	assert_int_equal(shell("qemu-img convert -f qcow2 -O raw %s %s", image, raw), 0);
+	if (work_compare(work, raw))
+		fail_msg("%s, operation %ld, %s: data lost", fault->base, n,
+			 strerror(-fault->error));
+	work_destroy(work);
+	sim_destroy(sim);
+	return came;
+}
+
+static void every_fault(const char *options, const char *name, bool snapshot, uint64_t *seed)
+{
+	const char *stride = getenv("FAULT_STRIDE"), *base = temp_path(name);
+	uint64_t step = stride ? strtoull(stride, NULL, 0) : 6;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s 8M", options, base), 0);
+	assert_int_equal(shell("qemu-io -f qcow2 -c 'write -P 0 0 1M' %s", base), 0);
+	if (snapshot)
+		assert_int_equal(shell("qemu-img snapshot -c one %s", base), 0);
+	for (int kind = 0; kind < 4; kind++) {
+		struct fault fault = {.base = base, .sectors = 4096,
+				      .error = kind & 1 ? -ENOSPC : -EIO, .for_good = kind & 2};
+		long n = (long)(rnd(seed) % step);
+
+		while (fail_at(&fault, n))
+			n += (long)(1 + rnd(seed) % (2 * step - 1));
+		print_message("%s: %s%s up to operation %ld\n", options, strerror(-fault.error),
+			      fault.for_good ? " for good" : "", n);
+	}
+}
+
+static void test_faults(void **state)
+{
+	uint64_t seed = test_seed(5);
+
+	every_fault("compat=1.1", "v3.qcow2", false, &seed);
+	every_fault("compat=0.10,cluster_size=4k", "v2.qcow2", true, &seed);
+	every_fault("compat=1.1,cluster_size=512", "small.qcow2", true, &seed);
+}
+
+static void note_result(struct blk_req *req, int err)
+{
+	*(int *)req->iov[1].iov_base = err;
+}
+
+struct held_read {
+	struct blk_req req;
+	struct iovec iov[2];
+	int result;
+	unsigned char buf[512];
+};
+
+static int run_req(struct sim *sim, struct blk *blk, enum blk_op op, uint64_t offset, void *buf,
+		   uint64_t len)
+{
+	int result = 1;
+	struct iovec iov[2] = {{buf, len}, {&result, 0}};
+	struct blk_req req = {.op = op, .offset_bytes = offset, .len_bytes = len, .iov = iov,
+			      .iovcnt = 1, .unmap = true, .done = note_result};
+
+	blk_submit(blk, &req);
+	sim_run(sim);
+	return result;
+}
+
+/*
+ * A read that is under way while its cluster is given up must not see what others write there
+ * later: the cluster is not taken anew before the read ends.
+ */
+static void test_held_read(void **state)
+{
+	static unsigned char data[65536];
+	const char *base = temp_path("held.qcow2");
+	struct held_read read = {.result = 1};
+	struct sim *sim = sim_create(1);
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o compat=0.10 %s 64M", base), 0);
+	sim_load(sim, base);
+	assert_int_equal(open_sim(sim, &blk), 0);
+	memset(data, 'a', sizeof(data));
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), 0);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536, data, sizeof(data)), 0);
+
+	sim->hold_reads = true;
+	read.iov[0] = (struct iovec){read.buf, sizeof(read.buf)};
+	read.iov[1].iov_base = &read.result;
+	read.req = (struct blk_req){.op = BLK_READ, .len_bytes = 512, .iov = read.iov, .iovcnt = 1,
+				    .done = note_result};
+	blk_submit(blk, &read.req);
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 65536), 0);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), 0);
+	memset(data, 'b', sizeof(data));
+	for (int i = 2; i < 200; i++)
+		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536ull * (unsigned int)i, data,
+					 sizeof(data)), 0);
+	sim->hold_reads = false;
+	sim_run(sim);
+	assert_int_equal(read.result, 0);
+	assert_true(read.buf[0] == 'a' || read.buf[0] == 0);
+	assert_int_equal(blk_close(blk), 0);
+	sim_save(sim, image);
+	assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);
+	sim_destroy(sim);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_held_read),
+		cmocka_unit_test(test_faults),
+	};
+
+	if (!have_qemu_tools()) {
+		print_message("skipped: no qemu-img and qemu-io (apt install qemu-utils)\n");
+		return 77;
+	}
+	image = temp_path("fault.qcow2");
+	raw = temp_path("fault.raw");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
