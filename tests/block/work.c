@@ -261,7 +261,7 @@ struct work *work_create(struct blk *blk, uint64_t first, uint64_t sectors, uint
 	work->discards = 3;
 	work->flushes = 1;
 	work->history = calloc(sectors, sizeof(*work->history));
-	work_assume(work, 0);
+	work_assume(work, 0, 0);
 	for (int i = 0; i < WORK_SLOTS; i++) {
 		work->slots[i].work = work;
 		work->slots[i].buf = malloc(LEN_MAX * SECTOR);
@@ -269,13 +269,13 @@ struct work *work_create(struct blk *blk, uint64_t first, uint64_t sectors, uint
 	return work;
 }
 
-void work_assume(struct work *work, uint64_t tag)
+void work_assume(struct work *work, uint64_t tag, uint64_t count)
 {
 	for (uint64_t i = 0; i < work->sectors; i++) {
 		struct history *h = &work->history[i];
 
 		h->count = 0;
-		push(h, tag);
+		push(h, i < count ? tag : 0);
 		h->known = 0;
 		h->floor = 0;
 	}

@@ -54,8 +54,8 @@ void work_destroy(struct work *work);
 /* Start a random request, if there is room. */
 void work_submit(struct work *work);
 void work_flush(struct work *work);
-/* All sectors are `tag` (as filled by fill_tag with the sector's number), or 0. */
-void work_assume(struct work *work, uint64_t tag);
+/* The first `count` sectors are `tag`, as filled by fill_tag, and the others 0. */
+void work_assume(struct work *work, uint64_t tag, uint64_t count);
 /* After a cut: what the raw file holds, which was compared, is what there is now. */
 void work_rebase(struct work *work, const char *path);
 /* What the model knows for sure, into a raw file. */
