@@ -22,7 +22,7 @@ struct machine_disk {
 struct machine_net {
 	struct net_options net;
 	uint8_t mac[6];
-	bool has_mac; /* else a stable one from the machine's name */
+	bool has_mac; /* else a stable one from the machine's name or first disk */
 };
 
 struct machine_config {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
@@ -73,6 +74,25 @@ static int open_disks(struct machine *machine)
 	return 0;
 }
 
+/*
+ * What a machine without a name is known by, and what no other running one can have: the disk
+ * it writes to, which is locked, or else its interface.
+ */
+static void default_mac(struct nic *nic, const struct machine_config *config, unsigned int index)
+{
+	const struct blk_options *disk = &config->disks[0].blk;
+	char *path = NULL;
+
+	if (config->name) {
+		net_mac_default(nic->mac, config->name, index);
+		return;
+	}
+	if (config->disk_count && !disk->readonly)
+		path = realpath(disk->path, NULL);
+	net_mac_default(nic->mac, path ? path : nic->net->ifname, index);
+	free(path);
+}
+
 static int open_nics(struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
@@ -94,7 +114,7 @@ static int open_nics(struct machine *machine)
 		if (config->nets[i].has_mac)
 			memcpy(nic->mac, config->nets[i].mac, sizeof(nic->mac));
 		else
-			net_mac_default(nic->mac, config->name, i);
+			default_mac(nic, config, i);
 		machine->nic_count++;
 	}
 	return 0;

@@ -202,7 +202,11 @@ static int parse_net_key(struct machine_net *net, const char *key, const char *v
 	}
 	if (strcmp(key, "mac") == 0) {
 		net->has_mac = true;
-		return net_mac_parse(value, net->mac);
+		if (net_mac_parse(value, net->mac) == 0)
+			return 0;
+		log_error("--net: mac=%s: not an address a network card can have (six pairs of hex "
+			  "digits as 52:54:00:12:34:56, not multicast, not zero)", value);
+		return -EINVAL;
 	}
 	log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
 	return -EINVAL;
