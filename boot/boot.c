@@ -107,7 +107,9 @@ static int open_cmdline(struct boot *boot, const struct boot_options *opts)
 		if (!boot->cmdline)
 			return -ENOMEM;
 	} else {
-		ret = cmdline_make(opts->root_disk, opts->root_readonly, &boot->cmdline);
+		/* Only Linux looks for root=, or misses it. */
+		ret = cmdline_make(boot->info.is_linux ? opts->root_disk : NULL,
+				   opts->root_readonly, &boot->cmdline);
 		if (ret < 0)
 			return ret;
 	}
