@@ -88,17 +88,29 @@ const char *temp_dir(void)
 
 const char *temp_path(const char *name)
 {
-	static char paths[256][128];
-	static unsigned int next;
-	char *path = paths[next++ % ARRAY_LEN(paths)];
+	static struct path {
+		struct path *next;
+		char text[128];
+	} *paths; /* for as long as the test runs */
+	struct path *path;
+	char text[128];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s", temp_dir(), name);
-	return path;
+	snprintf(text, sizeof(text), "%s/%s", temp_dir(), name);
+	for (path = paths; path; path = path->next) {
+		if (!strcmp(path->text, text))
+			return path->text;
+	}
+	path = malloc(sizeof(*path));
+	assert_non_null(path);
+	memcpy(path->text, text, sizeof(text));
+	path->next = paths;
+	paths = path;
+	return path->text;
 }
 
 void remove_temp_dir(void)
 {
-	if (dir[0])
+	if (dir[0] && !getenv("TEST_KEEP"))
 		shell("rm -rf %s", dir);
 	dir[0] = 0;
 }

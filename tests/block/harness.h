@@ -25,9 +25,9 @@ void run_until_zero(struct loop *loop, const unsigned int *pending);
 /* To be called by a test's done callback where its count fell to 0. */
 void stop_running(struct loop *loop);
 
-/* A directory of the test's own in /dev/shm or TMPDIR, removed at the end. */
+/* A directory of the test's own in /dev/shm, removed at the end. */
 const char *temp_dir(void);
-/* temp_dir()/name, in one of many static buffers. */
+/* temp_dir()/name; stays. TEST_KEEP=1 leaves the files. */
 const char *temp_path(const char *name);
 void remove_temp_dir(void);
 

@@ -87,7 +87,10 @@ static bool fail_at(const struct fault *fault, long n)
 	if (r != 0 && r != 3)
 		fail_msg("%s, operation %ld, %s: qemu-img check: %d", fault->base, n,
 			 strerror(-fault->error), r);
-	assert_int_equal(shell("qemu-img convert -f qcow2 -O raw %s %s", image, raw), 0);
+	r = shell("qemu-img convert -f qcow2 -O raw %s %s", image, raw);
+	if (r)
+		fail_msg("%s, operation %ld, %s: qemu-img convert: %d", fault->base, n,
+			 strerror(-fault->error), r);
 	if (work_compare(work, raw))
 		fail_msg("%s, operation %ld, %s: data lost", fault->base, n,
 			 strerror(-fault->error));
