@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -159,6 +160,27 @@ static inline void none_used(struct test *t, int queue)
 
 	settle(t);
 	assert_false(ring_used(&t->rings[queue], &elem));
+}
+
+static inline void loop_cpu_us(void *arg)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	*(long *)arg = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+		       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
+/* The loop waits, and does not try on and on. */
+static inline void sleeps(struct test *t)
+{
+	long before, after;
+
+	settle(t);
+	loop_call_wait(t->loop, loop_cpu_us, &before);
+	usleep(100000);
+	loop_call_wait(t->loop, loop_cpu_us, &after);
+	assert_true(after - before < 20000);
 }
 
 static inline uint8_t *at(struct test *t, uint64_t gpa)
