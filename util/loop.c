@@ -16,6 +16,7 @@
  */
 #include "util/loop_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -37,8 +38,10 @@ struct io_uring_sqe *loop_get_sqe(struct loop *loop)
 {
 	struct io_uring_sqe *sqe;
 
-	while (!(sqe = io_uring_get_sqe(&loop->ring)))
+	while (!(sqe = io_uring_get_sqe(&loop->ring))) {
+		assert(loop->enabled); /* loop.h: so many operations, no more, before it runs */
 		io_uring_submit(&loop->ring);
+	}
 	return sqe;
 }
 
@@ -238,16 +241,18 @@ static int enable_ring(struct loop *loop)
 	long r = syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
 			 NULL, 0);
 
-	/* EBADFD: enabled by an earlier run. */
-	if (r == 0 || errno == EBADFD)
-		return 0;
-	log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(errno));
-	return -errno;
+	if (r < 0) {
+		log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(errno));
+		return -errno;
+	}
+	loop->enabled = true;
+	loop_watches_arm(loop);
+	return 0;
 }
 
 int loop_run(struct loop *loop)
 {
-	int r = enable_ring(loop);
+	int r = loop->enabled ? 0 : enable_ring(loop);
 
 	if (r < 0)
 		return r;
@@ -298,6 +303,7 @@ void loop_stop(struct loop *loop)
 	loop_quit(loop);
 	pthread_join(loop->thread, NULL);
 	loop->has_thread = false;
+	loop->enabled = false; /* the ring was that thread's */
 }
 
 static int ring_init(struct io_uring *ring)

@@ -39,11 +39,12 @@ int loop_create(const char *name, struct loop **out);
 void loop_destroy(struct loop *loop);
 
 /*
- * Run on the calling thread until loop_quit, and then until no file operation is in flight and
- * nothing is deferred. 0 or -errno.
+ * Run on the calling thread until loop_quit, and then until what was posted before has run, no
+ * file operation is in flight and nothing is deferred. May be called again, on the same thread.
+ * 0 or -errno.
  */
 int loop_run(struct loop *loop);
-/* Run on a thread of its own; loop_stop quits and joins it. 0 or -errno. */
+/* Run on a thread of its own, once; loop_stop quits and joins it. 0 or -errno. */
 int loop_start(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Any thread. */
@@ -58,7 +59,10 @@ void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg);
 void loop_file_init(struct loop *loop, struct loop_file *file, int fd);
 void loop_file_finish(struct loop *loop, struct loop_file *file);
 
-/* File I/O. `iov` must stay valid until done; transfers may be short, as preadv(2)'s. */
+/*
+ * File I/O. `iov` must stay valid until done; transfers may be short, as preadv(2)'s. Before
+ * the loop runs at most 256 operations may be asked for.
+ */
 void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		const struct iovec *iov, unsigned int iovcnt, uint64_t offset);
 void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *file,

@@ -17,6 +17,7 @@ struct loop {
 	char name[16];
 	pthread_t thread;
 	bool has_thread;
+	bool enabled; /* the ring takes submissions: from loop_run until its thread ends */
 	atomic_bool quit;
 	unsigned int in_flight; /* file operations: completions that are not a watch's */
 	int wake_fd;
@@ -32,5 +33,7 @@ struct loop {
 struct io_uring_sqe *loop_get_sqe(struct loop *loop);
 /* True for the op of a watch, false for a file operation. */
 bool loop_op_is_watch(const struct loop_op *op);
+/* Arm what was watched before the ring took submissions. */
+void loop_watches_arm(struct loop *loop);
 /* Free all watches, the loop having ended. */
 void loop_watches_finish(struct loop *loop);

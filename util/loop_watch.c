@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "util/log.h"
 #include "util/util.h"
@@ -35,8 +36,11 @@ struct loop_watch {
 
 static void watch_arm(struct loop_watch *watch)
 {
-	struct io_uring_sqe *sqe = loop_get_sqe(watch->loop);
+	struct io_uring_sqe *sqe;
 
+	if (!watch->loop->enabled)
+		return; /* loop_watches_arm will */
+	sqe = loop_get_sqe(watch->loop);
 	switch (watch->kind) {
 	case WATCH_EVENT:
 		io_uring_prep_read(sqe, watch->fd, &watch->count, sizeof(watch->count), 0);
@@ -72,6 +76,9 @@ static void watch_done(struct loop_op *op, int res)
 	bool again = fired || res == -EINTR || res == -EAGAIN;
 
 	watch->armed = false;
+	/* Nobody hears it now: leave the event in the eventfd for loop_watch_resume. */
+	if (fired && watch->paused && !watch->dead && watch->kind == WATCH_EVENT)
+		eventfd_write(watch->fd, watch->count);
 	if (fired && !watch->dead && !watch->paused)
 		watch_run(watch);
 	if (watch->dead) {
@@ -165,6 +172,8 @@ void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 		watch_free(watch);
 		return;
 	}
+	if (!loop->enabled)
+		return; /* nobody sees it fire any more; loop_destroy frees it */
 	sqe = loop_get_sqe(loop);
 	if (watch->kind == WATCH_TIMER)
 		io_uring_prep_timeout_remove(sqe, (uintptr_t)&watch->op, 0);
@@ -174,6 +183,15 @@ void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 	/* The kernel must see what was armed before the caller closes the fd, or the old wait
 	 * would take the event of the next file with its number. */
 	io_uring_submit(&loop->ring);
+}
+
+void loop_watches_arm(struct loop *loop)
+{
+	struct loop_watch *watch;
+
+	LIST_FOREACH(watch, &loop->watches, entry)
+		if (!watch->armed && !watch->paused)
+			watch_arm(watch);
 }
 
 bool loop_op_is_watch(const struct loop_op *op)
