@@ -54,6 +54,13 @@ static void set_file(struct loop *loop, struct io_uring_sqe *sqe, const struct l
 	sqe->flags |= IOSQE_FIXED_FILE;
 }
 
+/* All ones would mean "where the file stands" to the kernel; anything else with the top bit set
+ * it refuses, as it should. */
+static uint64_t file_offset(uint64_t offset)
+{
+	return MIN(offset, 1ull << 63);
+}
+
 void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
 {
@@ -62,9 +69,9 @@ void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *f
 	/* One buffer needs no import of an iovec array. */
 	if (iovcnt == 1)
 		io_uring_prep_read(sqe, file->fd, iov->iov_base,
-				   (unsigned int)MIN(iov->iov_len, 1u << 30), offset);
+				   (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
 	else
-		io_uring_prep_readv(sqe, file->fd, iov, iovcnt, offset);
+		io_uring_prep_readv(sqe, file->fd, iov, iovcnt, file_offset(offset));
 	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
@@ -76,9 +83,9 @@ void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *
 
 	if (iovcnt == 1)
 		io_uring_prep_write(sqe, file->fd, iov->iov_base,
-				    (unsigned int)MIN(iov->iov_len, 1u << 30), offset);
+				    (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
 	else
-		io_uring_prep_writev(sqe, file->fd, iov, iovcnt, offset);
+		io_uring_prep_writev(sqe, file->fd, iov, iovcnt, file_offset(offset));
 	set_file(loop, sqe, file);
 	io_uring_sqe_set_data(sqe, op);
 }
@@ -130,9 +137,9 @@ void loop_file_finish(struct loop *loop, struct loop_file *file)
 {
 	int none = -1;
 
-	if (file->slot < 0)
+	/* Once the loop's thread is gone its files are released already. */
+	if (file->slot < 0 || !loop->has_files)
 		return;
-	/* Refused once the loop's thread is gone; then the ring's end releases the file. */
 	if (io_uring_register_files_update(&loop->ring, (unsigned int)file->slot, &none, 1) == 1)
 		loop->files[file->slot] = false;
 	file->slot = -1;
@@ -250,14 +257,23 @@ static int enable_ring(struct loop *loop)
 	return 0;
 }
 
+/*
+ * What is in flight uses its owner's memory: see it end before saying goodbye. And whoever
+ * posted before quitting had a reason.
+ */
+static bool may_end(struct loop *loop)
+{
+	return atomic_load(&loop->quit) && !loop->in_flight && !loop->deferred &&
+	       !atomic_load(&loop->mailbox);
+}
+
 int loop_run(struct loop *loop)
 {
 	int r = loop->enabled ? 0 : enable_ring(loop);
 
 	if (r < 0)
 		return r;
-	/* What is in flight uses its owner's memory: see it end before saying goodbye. */
-	while (!atomic_load(&loop->quit) || loop->in_flight || loop->deferred) {
+	while (!may_end(loop)) {
 		r = loop->deferred ? io_uring_submit_and_get_events(&loop->ring)
 				   : io_uring_submit_and_wait(&loop->ring, 1);
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
@@ -271,9 +287,23 @@ int loop_run(struct loop *loop)
 	return 0;
 }
 
+/*
+ * The kernel takes the ring apart some 40 ms after its end, and until then would keep its files
+ * open and their locks held. Only the ring's own thread may do it at once.
+ */
+static void release_files(struct loop *loop)
+{
+	if (loop->has_files)
+		io_uring_unregister_files(&loop->ring);
+	loop->has_files = false;
+}
+
 static void *loop_thread(void *arg)
 {
-	loop_run(arg);
+	struct loop *loop = arg;
+
+	loop_run(loop);
+	release_files(loop);
 	return NULL;
 }
 
@@ -363,6 +393,7 @@ void loop_destroy(struct loop *loop)
 {
 	if (!loop)
 		return;
+	release_files(loop);
 	io_uring_queue_exit(&loop->ring);
 	loop_watches_finish(loop);
 	close(loop->wake_fd);
