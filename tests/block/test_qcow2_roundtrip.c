@@ -5,6 +5,7 @@
  */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +23,11 @@ static void quit_loop(void *arg)
 	loop_quit(arg);
 }
 
+static bool direct; /* for open_image */
+
 static struct blk *open_image(const char *path, bool readonly)
 {
-	struct blk_options opts = {.path = path, .readonly = readonly};
+	struct blk_options opts = {.path = path, .readonly = readonly, .direct = direct};
 	struct blk *blk;
 
 	assert_int_equal(blk_open(loop, &opts, &blk), 0);
@@ -58,7 +61,8 @@ static void qemu_agrees(const struct work *work, const char *image)
 
 static void round_trip(const char *compat, const char *cluster, const char *more, uint64_t seed)
 {
-	const char *image = temp_path("rt.qcow2");
+	/* /dev/shm has no O_DIRECT everywhere: where the test runs there may be. */
+	const char *image = direct ? "direct.qcow2" : temp_path("rt.qcow2");
 	struct work *work;
 	struct blk *blk;
 
@@ -93,6 +97,28 @@ static void test_round_trip(void **state)
 	}
 	round_trip("1.1", "64k", ",preallocation=metadata", rnd(&seed));
 	round_trip("1.1", "64k", ",lazy_refcounts=on", rnd(&seed));
+}
+
+static bool can_direct(void)
+{
+	int fd = open("direct.qcow2", O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0600);
+
+	unlink("direct.qcow2");
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void test_direct(void **state)
+{
+	uint64_t seed = test_seed(9);
+
+	if (!can_direct())
+		skip();
+	direct = true;
+	round_trip("1.1", "64k", "", rnd(&seed));
+	round_trip("0.10", "512", "", rnd(&seed));
+	direct = false;
 }
 
 /* An internal snapshot is as it was after all kinds of writes over it. */
@@ -199,6 +225,7 @@ int main(void)
 		cmocka_unit_test(test_qemu_wrote),
 		cmocka_unit_test(test_live_image),
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_snapshot),
 	};
 	int r;
