@@ -86,9 +86,11 @@ static void fit_kvm_features(struct kvm_cpuid_entry2 *e, const struct cpuid_topo
 		e->eax |= 1u << KVM_FEATURE_MSI_EXT_DEST_ID;
 }
 
+/* Of the host's processors, and not for the guest: 0xB and 0x1F are made anew, AMD's 0x80000026
+ * says nothing they do not. */
 static bool is_topology_leaf(uint32_t function)
 {
-	return function == 0xb || function == 0x1f;
+	return function == 0xb || function == 0x1f || function == 0x80000026;
 }
 
 static struct kvm_cpuid_entry2 *append(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)

@@ -13,7 +13,7 @@ struct cpuid_topology {
 };
 
 /*
- * Copy `host` and fit it to one vCPU. Free with free(). `out` gets NULL where memory is short.
+ * Copy `host` and fit it to one vCPU. Free with free(). NULL where memory is short.
  */
 struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host,
 				  const struct cpuid_topology *topology);
