@@ -187,7 +187,7 @@ static int attach(struct irq_msi *msi, uint32_t flags)
 
 static struct kvm_irq_routing_entry *find_route_locked(struct irq *irq, const struct irq_msi *msi)
 {
-	for (unsigned int i = 0; msi->routed && i < irq->table->nr; i++)
+	for (unsigned int i = 0; i < irq->table->nr; i++)
 		if (irq->table->entries[i].gsi == msi->gsi)
 			return &irq->table->entries[i];
 	return append_locked(irq);
@@ -197,6 +197,7 @@ static int route_locked(struct irq_msi *msi, uint64_t addr, uint32_t data)
 {
 	struct kvm_irq_routing_entry *entry = find_route_locked(msi->irq, msi);
 	uint32_t ext_dest = ((uint32_t)addr & MSI_EXT_DEST_MASK) >> 5;
+	int r;
 
 	if (!entry)
 		return -ENOMEM;
@@ -206,10 +207,11 @@ static int route_locked(struct irq_msi *msi, uint64_t addr, uint32_t data)
 	/* KVM_CAP_X2APIC_API: bits 31:8 of the destination (0 on a PC). */
 	entry->u.msi.address_hi = ext_dest << 8;
 	entry->u.msi.data = data;
-	msi->routed = true;
+	r = set_table_locked(msi->irq);
+	msi->routed = r == 0; /* else the next unmask tries again */
 	msi->addr = addr;
 	msi->data = data;
-	return set_table_locked(msi->irq);
+	return r;
 }
 
 int irq_msi_unmask(struct irq_msi *msi, uint64_t addr, uint32_t data)

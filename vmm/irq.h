@@ -24,7 +24,7 @@ struct irq_msi {
 	struct irq *irq;
 	int fd; /* eventfd */
 	uint32_t gsi;
-	bool routed;   /* has an entry in KVM's table */
+	bool routed;   /* KVM has the route to addr and data */
 	bool attached; /* fd is assigned to the gsi */
 	uint64_t addr;
 	uint32_t data;
