@@ -173,7 +173,7 @@ static int load_snapshots(struct qcow2 *q)
 	uint64_t offset = q->header.snapshots_offset, at = 0, len = 0;
 	uint64_t max = MIN(q->blk.bio->size_bytes - MIN(offset, q->blk.bio->size_bytes),
 			   MIN((uint64_t)q->header.snapshots * 2048, QCOW2_SNAPSHOT_TABLE_BYTES_MAX));
-	void *table;
+	void *table = NULL;
 	int r;
 
 	if (!q->header.snapshots)
