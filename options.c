@@ -33,8 +33,11 @@ const char options_help[] =
 	"  -h, --help            this help\n"
 	"  -V, --version         the version\n"
 	"\n"
-	"Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the power button; a second one quits.\n"
+	"Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the power button; a second one\n"
+	"quits.\n"
 	"Exit status: 0 after the guest's power-off, 1 on failure, 2 on bad usage.\n";
+
+#define MEM_MAX (1ull << 52) /* x86's physical addresses end there */
 
 enum {
 	OPTION_NAME = 256,
@@ -178,38 +181,50 @@ static int parse_disk(char *text, struct machine_config *config)
 
 /* --- --net --- */
 
-static int parse_net_key(struct machine_net *net, const char *key, const char *value)
+static int parse_fd(const char *value, int *out)
 {
 	uint64_t fd;
 
+	if (parse_uint(value, 0, 1 << 20, &fd) < 0) {
+		log_error("--net: fd=%s: not a file descriptor's number", value);
+		return -EINVAL;
+	}
+	*out = (int)fd;
+	return 0;
+}
+
+static int parse_mac(const char *value, struct machine_net *net)
+{
+	net->has_mac = net_mac_parse(value, net->mac) == 0;
+	if (net->has_mac)
+		return 0;
+	log_error("--net: mac=%s: not an address a network card can have (six pairs of hex digits "
+		  "as 52:54:00:12:34:56, not multicast, not zero)", value);
+	return -EINVAL;
+}
+
+static int parse_net_key(struct machine_net *net, const char *key, const char *value)
+{
+	static const char *const known[] = {"bridge", "tap", "fd", "mac"};
+	bool found = false;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(known); i++)
+		found |= strcmp(key, known[i]) == 0;
+	if (!found) {
+		log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
+		return -EINVAL;
+	}
 	if (need_value("--net", key, value) < 0)
 		return -EINVAL;
-	if (strcmp(key, "tap") == 0) {
+	if (strcmp(key, "fd") == 0)
+		return parse_fd(value, &net->net.fd);
+	if (strcmp(key, "mac") == 0)
+		return parse_mac(value, net);
+	if (strcmp(key, "tap") == 0)
 		net->net.tap = value;
-		return 0;
-	}
-	if (strcmp(key, "bridge") == 0) {
+	else
 		net->net.bridge = value;
-		return 0;
-	}
-	if (strcmp(key, "fd") == 0) {
-		if (parse_uint(value, 0, 1 << 20, &fd) < 0) {
-			log_error("--net: fd=%s: not a file descriptor's number", value);
-			return -EINVAL;
-		}
-		net->net.fd = (int)fd;
-		return 0;
-	}
-	if (strcmp(key, "mac") == 0) {
-		net->has_mac = true;
-		if (net_mac_parse(value, net->mac) == 0)
-			return 0;
-		log_error("--net: mac=%s: not an address a network card can have (six pairs of hex "
-			  "digits as 52:54:00:12:34:56, not multicast, not zero)", value);
-		return -EINVAL;
-	}
-	log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
-	return -EINVAL;
+	return 0;
 }
 
 static int parse_net(char *text, struct machine_config *config)
@@ -243,15 +258,20 @@ static int parse_mem(const char *text, struct machine_config *config)
 {
 	int r = parse_size(text, &config->mem_bytes);
 
-	if (r == 0 && config->mem_bytes >= MIB(2))
-		config->mem_bytes = align_up(config->mem_bytes, 4096);
-	else if (r == 0) {
-		log_error("--mem %s: too small, 2M is the least (and stock Linux wants 128M)", text);
-		r = -ERANGE;
-	} else {
-		log_error("--mem %s: not a size (write 512M or 2G)", text);
+	if (r == -ERANGE || (r == 0 && config->mem_bytes > MEM_MAX)) {
+		log_error("--mem %s: too large for any machine (write 512M or 2G)", text);
+		return -ERANGE;
 	}
-	return r;
+	if (r < 0) {
+		log_error("--mem %s: not a size (write 512M or 2G)", text);
+		return r;
+	}
+	if (config->mem_bytes < MIB(2)) {
+		log_error("--mem %s: too small, 2M is the least (and stock Linux wants 128M)", text);
+		return -ERANGE;
+	}
+	config->mem_bytes = align_up(config->mem_bytes, 4096);
+	return 0;
 }
 
 static int parse_cpus(const char *text, struct machine_config *config)
@@ -305,14 +325,32 @@ static int parse_option(int option, struct machine_config *config)
 	return -EINVAL;
 }
 
-static enum options_result complain(int option, char **argv)
+/* How many options `arg` may be short for; `arg` is "--name" or "--name=value". */
+static unsigned int count_matches(const char *arg)
 {
+	size_t len = strcspn(arg + 2, "=");
+	unsigned int count = 0;
+
+	for (const struct option *o = long_options; o->name; o++)
+		count += strncmp(o->name, arg + 2, len) == 0;
+	return count;
+}
+
+/* getopt_long did not like `arg`. */
+static enum options_result complain(int option, const char *arg)
+{
+	bool is_long = strncmp(arg, "--", 2) == 0;
+
 	if (option == ':')
-		log_error("%s: a value is missing (see minivmm --help)", argv[optind - 1]);
-	else if (optopt > 0 && optopt < OPTION_NAME)
+		log_error("%s: a value is missing (see minivmm --help)", arg);
+	else if (is_long && optopt) /* then it knows the option */
+		log_error("%s: this option takes no value", arg);
+	else if (is_long && count_matches(arg) > 1)
+		log_error("%s: short for several options (see minivmm --help)", arg);
+	else if (!is_long && optopt > ' ' && optopt < 0x7f)
 		log_error("-%c: unknown option (see minivmm --help)", optopt);
 	else
-		log_error("%s: unknown option (see minivmm --help)", argv[optind - 1]);
+		log_error("%s: unknown option (see minivmm --help)", arg);
 	return OPTIONS_ERROR;
 }
 
@@ -331,19 +369,23 @@ static enum options_result check(int argc, char **argv, const struct machine_con
 
 enum options_result options_parse(int argc, char **argv, struct machine_config *config)
 {
-	int option;
+	int option, at;
 
 	*config = (struct machine_config){.mem_bytes = MIB(512), .ncpus = 1};
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":k:i:c:m:p:d:n:vhV", long_options, NULL)) != -1) {
+	optind = 0; /* from the start, whatever an earlier parse left */
+	for (;;) {
+		at = MAX(optind, 1);
+		option = getopt_long(argc, argv, "+:k:i:c:m:p:d:n:vhV", long_options, NULL);
+		if (option == -1)
+			return check(argc, argv, config);
 		if (option == 'h')
 			return OPTIONS_HELP;
 		if (option == 'V')
 			return OPTIONS_VERSION;
 		if (option == '?' || option == ':')
-			return complain(option, argv);
+			return complain(option, argv[at]);
 		if (parse_option(option, config) < 0)
 			return OPTIONS_ERROR;
 	}
-	return check(argc, argv, config);
 }

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/* Every option and key once, and every complaint: its status, that it is one line, its words. */
+#include "options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/unit/capture.h"
+#include "util/util.h"
+
+#define ARGS_MAX 80
+
+static char text[8192], *args[ARGS_MAX + 1];
+static struct machine_config config;
+
+/* `line` is cut at '|': arguments may hold spaces and be empty. */
+static enum options_result parse(const char *line)
+{
+	int argc = 0;
+	char *at = text;
+
+	assert_true(strlen(line) < sizeof(text));
+	strcpy(text, line);
+	args[argc++] = (char *)"minivmm";
+	for (char *end; at; at = end) {
+		end = strchr(at, '|');
+		if (end)
+			*end++ = '\0';
+		assert_true(argc < ARGS_MAX);
+		args[argc++] = at;
+	}
+	args[argc] = NULL;
+	memset(&config, 0x5a, sizeof(config));
+	return options_parse(argc, args, &config);
+}
+
+static void parse_ok(const char *line)
+{
+	capture_start();
+	if (parse(line) != OPTIONS_RUN)
+		fail_msg("%s: %s", line, capture_end());
+	assert_string_equal(capture_end(), "");
+}
+
+static void test_defaults(void **state)
+{
+	parse_ok("--kernel|bz");
+	assert_string_equal(config.kernel, "bz");
+	assert_null(config.name);
+	assert_null(config.initrd);
+	assert_null(config.cmdline);
+	assert_int_equal(config.mem_bytes, MIB(512));
+	assert_int_equal(config.ncpus, 1);
+	assert_int_equal(config.disk_count + config.net_count, 0);
+	assert_false(config.no_reboot || config.force || config.stats);
+}
+
+static void check_all(void)
+{
+	assert_string_equal(config.kernel, "bz");
+	assert_string_equal(config.initrd, "ird");
+	assert_string_equal(config.cmdline, "a b=c,d");
+	assert_int_equal(config.mem_bytes, GIB(2));
+	assert_int_equal(config.ncpus, 288);
+	assert_int_equal(config.disk_count, 2);
+	assert_string_equal(config.disks[0].blk.path, "a.img");
+	assert_string_equal(config.disks[1].blk.path, "b.qcow2");
+	assert_int_equal(config.net_count, 1);
+	assert_string_equal(config.nets[0].net.bridge, "br0");
+}
+
+static void test_all(void **state)
+{
+	parse_ok("--kernel|bz|--initrd|ird|--cmdline|a b=c,d|--mem|2G|--cpus|288|--disk|a.img|"
+		 "--disk|b.qcow2|--net|bridge=br0|--name|web|--no-reboot|--force|--stats");
+	check_all();
+	assert_string_equal(config.name, "web");
+	assert_true(config.no_reboot && config.force && config.stats);
+	parse_ok("--kernel=bz|--initrd=ird|--cmdline=a b=c,d|--mem=2G|--cpus=288|--disk=a.img|"
+		 "--disk=b.qcow2|--net=bridge=br0");
+	check_all();
+	parse_ok("-k|bz|-i|ird|-c|a b=c,d|-m|2G|-p|288|-d|a.img|-d|b.qcow2|-n|bridge=br0|-v");
+	check_all();
+	parse_ok("-vkbz|-iird|-ca b=c,d|-m2G|-p288|-da.img|-db.qcow2|-nbridge=br0");
+	check_all();
+	/* The last one counts; disks and interfaces add up. */
+	parse_ok("--kernel|x|--mem|1G|--kernel|bz|--mem|3M");
+	assert_string_equal(config.kernel, "bz");
+	assert_int_equal(config.mem_bytes, MIB(3));
+}
+
+static void test_help(void **state)
+{
+	assert_int_equal(parse("--help"), OPTIONS_HELP);
+	assert_int_equal(parse("-h"), OPTIONS_HELP);
+	assert_int_equal(parse("--version"), OPTIONS_VERSION);
+	assert_int_equal(parse("-V"), OPTIONS_VERSION);
+	/* Whatever stands before and behind, as long as it is right so far. */
+	assert_int_equal(parse("--mem|1G|--help|--bogus"), OPTIONS_HELP);
+}
+
+/* The help names all there is, and nothing else. */
+static void test_help_is_true(void **state)
+{
+	char name[32], line[64];
+
+	for (const char *at = options_help; (at = strstr(at, "--")); at += 2) {
+		if (sscanf(at, "--%31[a-z-]", name) != 1)
+			continue;
+		snprintf(line, sizeof(line), "--kernel|bz|--%s", name);
+		capture_start();
+		parse(line);
+		if (strstr(capture_end(), "unknown"))
+			fail_msg("--%s: in the help only", name);
+	}
+	for (const char *at = options_help; *at; at += strcspn(at, "\n") + 1)
+		assert_true(strcspn(at, "\n") <= 80);
+}
+
+static void test_mem(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} cases[] = {
+		{"2M", MIB(2)}, {"512m", MIB(512)}, {"4G", GIB(4)}, {"1T", GIB(1024)},
+		{"2097152", MIB(2)}, {"2097153", MIB(2) + 4096}, {"2100000K", KIB(2100000)},
+	};
+	char line[100];
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		snprintf(line, sizeof(line), "-k|x|-m|%s", cases[i].text);
+		parse_ok(line);
+		assert_int_equal(config.mem_bytes, cases[i].bytes);
+	}
+}
+
+static void test_disk(void **state)
+{
+	const struct machine_disk *d = config.disks;
+
+	parse_ok("-k|x|-d|a");
+	assert_string_equal(d->blk.path, "a");
+	assert_int_equal(d->blk.format, BLK_FORMAT_BY_NAME);
+	assert_false(d->blk.readonly || d->blk.direct);
+	assert_null(d->serial);
+	parse_ok("-k|x|-d|a,format=raw,readonly,direct,serial=12345678901234567890");
+	assert_int_equal(d->blk.format, BLK_FORMAT_RAW);
+	assert_true(d->blk.readonly && d->blk.direct);
+	assert_string_equal(d->serial, "12345678901234567890");
+	parse_ok("-k|x|-d|a,format=qcow2,readonly=on,direct=off");
+	assert_int_equal(d->blk.format, BLK_FORMAT_QCOW2);
+	assert_true(d->blk.readonly && !d->blk.direct);
+	parse_ok("-k|x|-d|a=b c,serial=x=y");
+	assert_string_equal(d->blk.path, "a=b c");
+	assert_string_equal(d->serial, "x=y");
+	/* A comma in a name is written twice. */
+	parse_ok("-k|x|-d|a,,b,readonly");
+	assert_string_equal(d->blk.path, "a,b");
+	assert_true(d->blk.readonly);
+	parse_ok("-k|x|-d|,,a,,,,,serial=,,x,,");
+	assert_string_equal(d->blk.path, ",a,,");
+	assert_string_equal(d->serial, ",x,");
+}
+
+static void test_disks(void **state)
+{
+	char line[2000] = "-k|x";
+	char name[32];
+
+	for (int i = 0; i < MACHINE_DISKS_MAX; i++)
+		strcat(line, "|-d|disk");
+	parse_ok(line);
+	assert_int_equal(config.disk_count, MACHINE_DISKS_MAX);
+	for (int i = 0; i < MACHINE_NETS_MAX; i++) {
+		snprintf(name, sizeof(name), "|-ntap=%d", i);
+		strcat(line, name);
+	}
+	parse_ok(line);
+	assert_int_equal(config.net_count, MACHINE_NETS_MAX);
+	assert_string_equal(config.nets[7].net.tap, "7");
+	capture_start();
+	assert_int_equal(parse(strcat(line, "|-ntap=x")), OPTIONS_ERROR);
+	assert_one_line(capture_end());
+	assert_says(capture_text, "at most 8 interfaces");
+	strcpy(line, "-k|x");
+	for (int i = 0; i <= MACHINE_DISKS_MAX; i++)
+		strcat(line, "|-d|disk");
+	capture_start();
+	assert_int_equal(parse(line), OPTIONS_ERROR);
+	assert_one_line(capture_end());
+	assert_says(capture_text, "at most 16 disks");
+}
+
+static void test_net(void **state)
+{
+	static const uint8_t mac[] = {0x52, 0x54, 0x00, 0xab, 0xcd, 0xef};
+	const struct machine_net *n = config.nets;
+
+	parse_ok("-k|x|-n|bridge=br0,tap=tap7,mac=52:54:00:ab:CD:ef");
+	assert_string_equal(n->net.bridge, "br0");
+	assert_string_equal(n->net.tap, "tap7");
+	assert_int_equal(n->net.fd, -1);
+	assert_true(n->has_mac);
+	assert_memory_equal(n->mac, mac, 6);
+	parse_ok("-k|x|-n|fd=7,mac=52:54:00:ab:cd:ef");
+	assert_int_equal(n->net.fd, 7);
+	assert_null(n->net.tap);
+	assert_null(n->net.bridge);
+	parse_ok("-k|x|-n|tap=t,,x");
+	assert_string_equal(n->net.tap, "t,x");
+	assert_false(n->has_mac);
+	parse_ok("-k|x|-n|fd=0");
+	assert_int_equal(n->net.fd, 0);
+}
+
+/* What is wrong, and two things the line must name: the thing and the reason or remedy. */
+static const struct {
+	const char *line, *names, *says;
+} errors[] = {
+	{"--mem|1G", "--kernel", "missing"},
+	{"--kernel", "--kernel", "value is missing"},
+	{"-k", "-k", "value is missing"},
+	{"-k|x|--disk", "--disk", "value is missing"},
+	{"-k|x|-vm", "-vm", "value is missing"},
+	{"-k|x|--bogus", "--bogus", "unknown option"},
+	{"--bogus=3|-k|x", "--bogus=3", "unknown option"},
+	{"-k|x|-z", "-z", "unknown option"},
+	{"-k|x|-vz|-v", "-z", "unknown option"},
+	{"-k|x|-\303\266", "-\303\266", "unknown option"},
+	{"-k|x|--n", "--n", "several"},
+	{"-k|x|--force=3", "--force", "no value"},
+	{"-k|x|--help=3", "--help", "no value"},
+	{"-k|x|--no-reboot=off", "--no-reboot", "no value"},
+	{"-k|x|disk.img", "'disk.img'", "--disk"},
+	{"disk.img|-k|x", "'disk.img'", "--disk"},
+	{"-k|x|--|-v", "'-v'", "unexpected"},
+	{"-k|x|", "''", "unexpected"},
+
+	{"-k|x|--mem|", "--mem", "not a size"},
+	{"-k|x|--mem|lots", "lots", "not a size"},
+	{"-k|x|--mem|-1", "-1", "not a size"},
+	{"-k|x|--mem|1.5G", "1.5G", "not a size"},
+	{"-k|x|--mem|2GB", "2GB", "not a size"},
+	{"-k|x|--mem|0", "--mem 0", "too small"},
+	{"-k|x|--mem|512", "--mem 512", "too small"},
+	{"-k|x|--mem|2097151", "2097151", "too small"},
+	{"-k|x|--mem|99999999999T", "99999999999T", "too large"},
+	{"-k|x|--mem|18446744073709551615", "18446744073709551615", "too large"},
+	{"-k|x|--mem|16777215T", "16777215T", "too large"},
+
+	{"-k|x|--cpus|0", "--cpus 0", "from 1 on"},
+	{"-k|x|--cpus|-1", "--cpus -1", "number"},
+	{"-k|x|--cpus|", "--cpus", "number"},
+	{"-k|x|--cpus|two", "two", "number"},
+	{"-k|x|--cpus|2x", "2x", "number"},
+	{"-k|x|--cpus|4294967296", "4294967296", "number"},
+	{"-k|x|--cpus|99999999999999999999", "99999999999999999999", "number"},
+
+	{"-k|x|--disk|", "--disk", "file"},
+	{"-k|x|--disk|,readonly", "--disk", "file"},
+	{"-k|x|--disk|a,bogus=1", "'bogus'", "format, readonly, direct and serial"},
+	{"-k|x|--disk|a,b", "'b'", ",,"},
+	{"-k|x|--disk|a,", "--disk", "unknown key"},
+	{"-k|x|--disk|a,=raw", "--disk", "unknown key"},
+	{"-k|x|--disk|a,Format=raw", "'Format'", "unknown key"},
+	{"-k|x|--disk|a,format", "format", "needs a value"},
+	{"-k|x|--disk|a,format=", "format", "needs a value"},
+	{"-k|x|--disk|a,format=vmdk", "vmdk", "raw or qcow2"},
+	{"-k|x|--disk|a,serial", "serial", "needs a value"},
+	{"-k|x|--disk|a,serial=", "serial", "needs a value"},
+	{"-k|x|--disk|a,serial=123456789012345678901", "123456789012345678901", "20"},
+	{"-k|x|--disk|a,readonly=yes", "readonly=yes", "on or off"},
+	{"-k|x|--disk|a,readonly=", "readonly=", "on or off"},
+	{"-k|x|--disk|a,direct=1", "direct=1", "on or off"},
+
+	{"-k|x|--net|", "--net", "key"},
+	{"-k|x|--net|bogus=1", "'bogus'", "bridge, tap, fd and mac"},
+	{"-k|x|--net|br0", "'br0'", "unknown key"},
+	{"-k|x|--net|bridge=br0,", "--net", "unknown key"},
+	{"-k|x|--net|bridge", "bridge", "needs a value"},
+	{"-k|x|--net|bridge=", "bridge", "needs a value"},
+	{"-k|x|--net|tap=", "tap", "needs a value"},
+	{"-k|x|--net|fd=", "fd", "needs a value"},
+	{"-k|x|--net|mac=", "mac", "needs a value"},
+	{"-k|x|--net|fd=x", "fd=x", "descriptor"},
+	{"-k|x|--net|fd=-1", "fd=-1", "descriptor"},
+	{"-k|x|--net|fd=99999999999999999999", "fd=99999999999999999999", "descriptor"},
+	{"-k|x|--net|fd=3,tap=t", "fd=", "tap="},
+	{"-k|x|--net|bridge=b,fd=3", "fd=", "bridge="},
+	{"-k|x|--net|mac=52:54:00:ab:cd", "mac=52:54:00:ab:cd", "52:54:00:12:34:56"},
+	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},
+	{"-k|x|--net|mac=53:54:00:ab:cd:ef", "mac=53:54:00:ab:cd:ef", "multicast"},
+	{"-k|x|--net|mac=00:00:00:00:00:00", "mac=00:00:00:00:00:00", "zero"},
+};
+
+static void test_errors(void **state)
+{
+	unsigned int wrong = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
+		enum options_result result;
+		const char *said;
+		bool good;
+
+		capture_start();
+		result = parse(errors[i].line);
+		said = capture_end();
+		good = result == OPTIONS_ERROR && strncmp(said, "minivmm: ", 9) == 0 &&
+		       capture_lines(said) == 1 && strstr(said, errors[i].names) &&
+		       strstr(said, errors[i].says);
+		if (good)
+			continue;
+		wrong++;
+		print_error("%s: result %d: %s\n", errors[i].line, result, said);
+	}
+	assert_int_equal(wrong, 0);
+}
+
+/* Names are shown as they are, whatever they hold, and the line stays one. */
+static void test_strange_names(void **state)
+{
+	char line[4000] = "-k|x|--disk|a,";
+	size_t len = strlen(line);
+
+	capture_start();
+	assert_int_equal(parse("-k|x|--disk|a,b\nc%s%n=\033[2J"), OPTIONS_ERROR);
+	assert_one_line(capture_end());
+	assert_says(capture_text, "'b?c%s%n'");
+	memset(line + len, 'y', 3000);
+	line[len + 3000] = '\0';
+	capture_start();
+	assert_int_equal(parse(line), OPTIONS_ERROR);
+	assert_one_line(capture_end());
+}
+
+/* One parse leaves nothing for the next, wherever it stopped. */
+static void test_again(void **state)
+{
+	capture_start();
+	assert_int_equal(parse("-k|x|-zvzv"), OPTIONS_ERROR);
+	assert_int_equal(parse("-vh|-k"), OPTIONS_HELP);
+	capture_end();
+	parse_ok("-k|bz");
+	parse_ok("-k|bz|-d|a");
+	assert_int_equal(config.disk_count, 1);
+	parse_ok("-k|bz|-d|b");
+	assert_int_equal(config.disk_count, 1);
+	assert_string_equal(config.disks[0].blk.path, "b");
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, capture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_defaults),
+		TEST(test_all),
+		TEST(test_help),
+		TEST(test_help_is_true),
+		TEST(test_mem),
+		TEST(test_disk),
+		TEST(test_disks),
+		TEST(test_net),
+		TEST(test_errors),
+		TEST(test_strange_names),
+		TEST(test_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
