@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import vm as vm_module
-from vm import MINIVMM, Ended, Hang, VM
+from vm import CMDLINE, MINIVMM, Ended, Hang, VM
 
 RESULTS = os.environ.get("BOOT_RESULTS")
 IMAGES = pathlib.Path(os.environ.get("BOOT_IMAGES", "/img"))
@@ -78,7 +78,7 @@ def boot(request, images, log):
             path, initrd = images / "bzImage", None
         else:
             path, initrd = images / ("vmlinuz-" + kernel), "%s/initrd-%s" % (images, kernel)
-            spec.setdefault("cmdline", "console=ttyS0 root=/dev/vda rw quiet panic=-1")
+            spec.setdefault("cmdline", CMDLINE + " panic=-1")
         spec.setdefault("initrd", initrd)
         machine = first_boot(str(path), spec, notes)
         running.append(machine)

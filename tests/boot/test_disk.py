@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from vm import SLOW
+from vm import CMDLINE, SLOW
 
 FIO = ("fio --name=verify --filename=/dev/vdb --rw=randwrite --bsrange=512-128k --bs_unaligned=0 "
        "--blockalign=512 --size=%s --io_size=%s --iodepth=16 --ioengine=libaio --direct=1 "
@@ -17,7 +17,7 @@ FIO = ("fio --name=verify --filename=/dev/vdb --rw=randwrite --bsrange=512-128k 
 def test_fio_verify(boot, images, tmp_path, form):
     disk = "%s/second.%s" % (images, form)
     subprocess.run(["qemu-img", "create", "-q", "-f", form, disk, "200M"], check=True)
-    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet",
+    vm = boot("small", cmdline=CMDLINE,
               disks=["%s/debian.qcow2" % images, disk + ",serial=second"], cpus=2)
     assert vm.check("cat /sys/block/vdb/serial").strip() == "second"
     vm.check(FIO % ("200M", "100M"), 60 * SLOW)
@@ -29,7 +29,7 @@ def test_fio_verify(boot, images, tmp_path, form):
 def test_read_only_disk(boot, images, tmp_path):
     disk = tmp_path / "ro.raw"
     disk.write_bytes(b"written by the host".ljust(1 << 20, b"\0"))
-    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet",
+    vm = boot("small", cmdline=CMDLINE,
               disks=["%s/debian.qcow2" % images, "%s,readonly" % disk])
     assert vm.check("head -c 19 /dev/vdb") == "written by the host"
     status, _ = vm.run("echo no | dd of=/dev/vdb conv=fsync status=none")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from vm import LOGIN_S, SLOW
+from vm import CMDLINE, LOGIN_S, SLOW
 
 
 @pytest.mark.minutes(2)
@@ -29,7 +29,7 @@ def test_disk_keeps_what_was_written(boot, images):
 
 @pytest.mark.minutes(1.5)
 def test_reboot_comes_back(boot):
-    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet", cpus=2, reboots=True)
+    vm = boot("small", cmdline=CMDLINE, cpus=2, reboots=True)
     before = vm.check("cat /proc/sys/kernel/random/boot_id")
     vm.send("reboot -f\n")
     vm.login()
@@ -40,7 +40,7 @@ def test_reboot_comes_back(boot):
 @pytest.mark.minutes(1)
 def test_panic_does_not_hang(boot):
     """panic=-1 makes the guest reboot at once, which --no-reboot makes an end."""
-    vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet panic=-1")
+    vm = boot("small", cmdline=CMDLINE + " panic=-1")
     vm.send("sync; echo c >/proc/sysrq-trigger\n")
     vm.expect("Kernel panic", 5 * SLOW)
     assert vm.wait() == 0

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from vm import SLOW
+from vm import CMDLINE, SLOW
 
 
 @pytest.mark.minutes(3)
@@ -15,7 +15,7 @@ def test_two_guests_on_one_bridge(boot, images, more_images, bridge, worker):
     links = set(os.listdir("/sys/class/net"))
     guests = []
     for number, place in ((2, images), (3, more_images)):
-        vm = boot("small", cmdline="console=ttyS0 root=/dev/vda rw quiet net.ifnames=0",
+        vm = boot("small", cmdline=CMDLINE + " net.ifnames=0",
                   disks=["%s/debian.qcow2" % place],
                   nets=["bridge=%s,mac=52:54:00:77:%02x:%02x" % (bridge, worker, number)])
         vm.check("ip addr add 10.77.%d.%d/24 dev eth0 && ip link set eth0 up" % (worker, number))

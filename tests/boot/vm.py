@@ -20,6 +20,12 @@ SILENCE_S = 15 * SLOW
 LOGIN_S = 40 * SLOW
 
 
+# systemd gives a device 90 seconds, which on an emulated machine may not do.
+PATIENT = "" if SLOW == 1 else (" systemd.default_device_timeout_sec=900"
+                                " systemd.default_timeout_start_sec=900")
+CMDLINE = "console=ttyS0 root=/dev/vda rw quiet" + PATIENT
+
+
 class Hang(AssertionError):
     """What was waited for did not come."""
 
@@ -77,10 +83,12 @@ class VM:
         self.seen = ""
         self.process = None
 
+    def argv(self):
+        return (qemu_argv if MINIVMM == "qemu" else minivmm_argv)(self.spec)
+
     def __enter__(self):
-        argv = (qemu_argv if MINIVMM == "qemu" else minivmm_argv)(self.spec)
-        self.note("+ " + " ".join(argv) + "\n")
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.note("+ " + " ".join(self.argv()) + "\n")
+        self.process = subprocess.Popen(self.argv(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.process.stdout, selectors.EVENT_READ)
