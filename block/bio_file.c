@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/impl.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -131,6 +132,7 @@ static void file_destroy(struct bio *bio)
 	struct bio_file *f = to_file(bio);
 
 	loop_file_finish(f->loop, &f->file);
+	unlock_image(f->file.fd);
 	close(f->file.fd);
 	free(f->results);
 	free(f);

@@ -38,7 +38,12 @@ const char *probe_format(const unsigned char *head, size_t len);
 #define PROBE_BYTES 512
 
 /*
- * Image locks that QEMU's tools and other minivmms respect, held by `fd` until it is closed.
+ * Image locks that QEMU's tools and other minivmms respect, held by `fd` until unlock_image.
  * 0, or -EAGAIN where another holds what is in the way; logs.
  */
 int lock_image(int fd, const char *name, bool readonly);
+/*
+ * Before the last close of the disk: io_uring lets go of its registered files only some time
+ * after the ring has gone, even after the process has.
+ */
+void unlock_image(int fd);

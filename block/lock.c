@@ -82,3 +82,10 @@ int lock_image(int fd, const char *name, bool readonly)
 		  "only if all open it readonly)", name);
 	return -EAGAIN;
 }
+
+void unlock_image(int fd)
+{
+	struct flock fl = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	fcntl(fd, F_OFD_SETLK, &fl);
+}
