@@ -6,6 +6,7 @@ void guest_main(void)
 {
 	char line[256];
 
+	become_user();
 	outb(COM1 + 2, 0x01); /* FIFO on */
 	print("ready\n");
 	for (;;) {

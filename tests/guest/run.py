@@ -11,10 +11,11 @@ Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
 import argparse
 import sys
 
+import cases_disk
 import cases_machine
 import harness
 
-CASES = {**cases_machine.CASES}
+CASES = {**cases_disk.CASES, **cases_machine.CASES}
 
 
 def main():

@@ -12,6 +12,12 @@
 
 void guest_main(void);
 
+/*
+ * Go on at CPL 3, with access to the ports: no MSRs from there on. A host that has no
+ * virtualization hardware runs user code as it is, and emulates every instruction of CPL 0.
+ */
+void become_user(void);
+
 /* --- the end --- */
 _Noreturn void pass(void);
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -14,6 +14,12 @@
 #define EFER 0xC0000080
 #define EFER_LME 0x100
 
+#define TSS 0x18
+#define TSS_BYTES (104 + PORTS / 8 + 1)
+#define PORTS 0x1000
+#define USER_DATA 0x2B /* where Linux has them: such hosts may insist */
+#define USER_CODE 0x33
+
 #define STACK_BYTES 8192
 #define AP_STACK_BYTES 2048 /* as lib/smp.c has it */
 #define TRAMPOLINE 0x8000
@@ -56,6 +62,25 @@ set_data_segments:
 	mov %eax, %es
 	mov %eax, %ss
 	ret
+
+/* void become_user(void): IRET to the caller, at CPL 3; the TSS opens the ports. */
+	.global become_user
+become_user:
+	mov $tss, %eax
+	mov %ax, gdt_tss + 2
+	shr $16, %eax
+	mov %al, gdt_tss + 4
+	mov %ah, gdt_tss + 7
+	mov $TSS, %eax
+	ltr %ax
+	pop %rcx
+	mov %rsp, %rax
+	push $USER_DATA
+	push %rax
+	push $2
+	push $USER_CODE
+	push %rcx
+	iretq
 
 	.weak ap_main, ap_stacks /* guests without lib/smp.c */
 ap_start64:
@@ -100,10 +125,21 @@ gdt:
 	.quad 0
 	.quad 0x00AF9B000000FFFF /* 64-bit code */
 	.quad 0x00CF93000000FFFF /* data */
+gdt_tss:
+	.quad 0x0000890000000000 + TSS_BYTES - 1, 0
+	.quad 0x00CFF3000000FFFF /* user data */
+	.quad 0x00AFFB000000FFFF /* user 64-bit code */
 gdt_end:
 gdt_pointer:
 	.word gdt_end - gdt - 1
 	.long gdt
+/* All zero but for the offset of the ports' bitmap, and the byte behind it. */
+	.balign 8
+tss:
+	.fill 102, 1, 0
+	.word 104
+	.fill PORTS / 8, 1, 0
+	.byte 0xFF
 	.balign 4
 ap_ticket:
 	.long 0

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""virtio-blk, with what is in the file checked from outside."""
+
+import re
+import struct
+import subprocess
+
+from harness import check, need
+
+SECTOR = 512
+WORDS = SECTOR // 8
+SEED_SECTORS = 64
+DISK_SECTORS = 4 * 1024 * 1024 // SECTOR
+MASK = (1 << 64) - 1
+
+
+def pattern(sector):
+    """What guest_blk.c writes to `sector`."""
+    return [(sector * WORDS + i) * 0x9E3779B97F4A7C15 & MASK for i in range(WORDS)]
+
+
+def sector_bytes(words):
+    return struct.pack(f"<{WORDS}Q", *words)
+
+
+def seed():
+    """What the disk begins with."""
+    return b"".join(sector_bytes(w ^ MASK for w in pattern(s)) for s in range(SEED_SECTORS))
+
+
+def expected_content():
+    def one(sector):
+        if sector // 8 % 3 == 1:
+            return sector_bytes(pattern(sector))
+        if sector < SEED_SECTORS:
+            return sector_bytes(w ^ MASK for w in pattern(sector))
+        return bytes(SECTOR)
+    return b"".join(map(one, range(DISK_SECTORS)))
+
+
+def check_content(raw):
+    content, expected = raw.read_bytes(), expected_content()
+    check(len(content) == len(expected), f"{raw.name} is {len(content)} bytes long")
+    for at in range(0, len(expected), SECTOR):
+        check(content[at:at + SECTOR] == expected[at:at + SECTOR],
+              f"sector {at // SECTOR} is not what the guest wrote")
+
+
+def blk_raw(host):
+    path = host.disk("disk.raw", DISK_SECTORS * SECTOR, seed())
+    result = host.passes("blk", "--disk", f"{path},serial=serial-of-20-bytes-x",
+                         cmdline="seeded")
+    check(f"sectors {DISK_SECTORS}\n" in result.out, result)
+    check("id serial-of-20-bytes-x\n" in result.out, result)
+    check_content(path)
+
+
+def blk_qcow2(host):
+    need("qemu-img")
+    raw = host.disk("seed.raw", DISK_SECTORS * SECTOR, seed())
+    for options in ("compat=1.1", "compat=0.10", "cluster_size=4k", "lazy_refcounts=on",
+                    "cluster_size=2M"):
+        path = host.tmp / "disk.qcow2"
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", options, raw,
+                        path], check=True)
+        host.passes("blk", "--disk", f"{path},format=qcow2", cmdline="seeded")
+        check_content(host.qcow2_to_raw(path))
+        # what one run wrote the next one reads, and read-only is enough for that
+        host.passes("blk", "--disk", f"{path},format=qcow2,readonly", cmdline="written")
+        check_content(host.qcow2_to_raw(path))
+
+
+def exits(result):
+    """From --stats: {(kind, address): count}, all vCPUs together."""
+    counts = {}
+    for kind, addr, count in re.findall(r"^\d+ +([a-z-]+) +(0x[0-9a-f]+|0) +(\d+)$", result.err,
+                                        re.MULTILINE):
+        key = (kind, int(addr, 16))
+        counts[key] = counts.get(key, 0) + int(count)
+    check(counts, result)
+    check("elsewhere" not in result.err, result)
+    return counts
+
+
+def blk_no_exits(host):
+    """A disk request costs no exit to user space: 100 cost as many as 10,000."""
+    path = host.disk("disk.raw", 16 << 20)
+    total = {}
+    for requests in (100, 10000):
+        result = host.passes("blk_many", "--stats", "--disk", path, messages=True,
+                             cmdline=f"requests={requests}")
+        check(f"{requests} requests\n" in result.out, result)
+        # the number itself is printed, a byte an exit
+        total[requests] = {key: count for key, count in exits(result).items()
+                           if key != ("pio-out", 0x3F8)}
+    check(total[100] == total[10000], total)
+    print(f"{sum(total[10000].values())} exits in all, for 10,000 requests or 100")
+
+
+CASES = {
+    "blk-raw": blk_raw,
+    "blk-qcow2": blk_qcow2,
+    "blk-no-exits": blk_no_exits,
+}
