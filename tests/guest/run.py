@@ -13,9 +13,10 @@ import sys
 
 import cases_disk
 import cases_machine
+import cases_pci
 import harness
 
-CASES = {**cases_disk.CASES, **cases_machine.CASES}
+CASES = {**cases_disk.CASES, **cases_machine.CASES, **cases_pci.CASES}
 
 
 def main():
