@@ -2,15 +2,20 @@
 #include "console.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -18,7 +23,7 @@
 #include "util/util.h"
 
 #define OUTPUT_BYTES KIB(256)
-#define INPUT_BYTES 256
+#define INPUT_BYTES KIB(64)
 #define DRAIN_MS 1000
 #define ESCAPE 1 /* Ctrl-A */
 
@@ -27,6 +32,7 @@ struct console {
 	const struct console_ops *ops;
 	void *owner;
 	int in_fd, out_fd;
+	bool own_out; /* out_fd is ours, and does not block */
 
 	/* The guest's output: a ring. vCPU threads fill, the loop empties. */
 	pthread_mutex_t lock; /* guards the five below */
@@ -37,7 +43,7 @@ struct console {
 	struct loop_call output_call;
 	struct loop_watch *out_watch; /* while the reader is slow; the loop's */
 
-	/* Input; the loop's alone. */
+	/* Input; the loop's alone. A ring as well. */
 	struct loop_watch *watch;
 	struct loop_call input_call;
 	atomic_bool input_posted;
@@ -99,8 +105,29 @@ void console_resumed(struct console *console)
 
 /* --- output --- */
 
+/*
+ * A terminal that polls writable may have room for one byte, and then makes us wait for the
+ * rest. O_NONBLOCK would hit all who share it, so the terminal (or pipe) is opened once more.
+ */
+static void open_output(struct console *console, int fd)
+{
+	unsigned int number;
+	struct stat st;
+	char path[32];
+	int own = -1;
+
+	/* Not a pseudo terminal's other end: that would make a new pair. */
+	if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(fd)) &&
+	    ioctl(fd, TIOCGPTN, &number) < 0) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	}
+	console->own_out = own >= 0;
+	console->out_fd = own >= 0 ? own : fd;
+}
+
 /* Write what the reader takes without blocking. True: nothing is left. */
-static bool flush(struct console *console, int timeout_ms)
+static bool flush(struct console *console)
 {
 	struct pollfd pfd = {.fd = console->out_fd, .events = POLLOUT};
 	size_t len = 0;
@@ -116,14 +143,39 @@ static bool flush(struct console *console, int timeout_ms)
 		pthread_mutex_unlock(&console->lock);
 		if (len == 0)
 			return true;
-		if (poll(&pfd, 1, timeout_ms) != 1)
+		if (poll(&pfd, 1, 0) != 1)
 			return false;
 		/* A pipe that polls writable takes PIPE_BUF bytes without blocking. */
 		n = write(console->out_fd, console->ring + console->start, MIN(len, PIPE_BUF));
+		if (n < 0 && errno == EAGAIN)
+			return false;
 		if (n > 0)
 			len = (size_t)n;
-		else if (n == 0 || errno == EINTR || errno == EAGAIN)
+		else if (n == 0 || errno == EINTR)
 			len = 0; /* otherwise nobody reads any more, and it is gone */
+	}
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* At the end: wait for the reader, but not for ever. */
+static void drain(struct console *console)
+{
+	struct pollfd pfd = {.fd = console->out_fd, .events = POLLOUT};
+	int64_t end = now_ms() + DRAIN_MS;
+
+	while (!flush(console)) {
+		int64_t left = end - now_ms();
+
+		if (left <= 0)
+			return;
+		poll(&pfd, 1, (int)left);
 	}
 }
 
@@ -131,7 +183,7 @@ static void output_writable(void *arg)
 {
 	struct console *console = arg;
 
-	if (flush(console, 0))
+	if (flush(console))
 		loop_watch_pause(console->loop, console->out_watch);
 }
 
@@ -139,7 +191,7 @@ static void output_called(struct loop_call *call)
 {
 	struct console *console = CONTAINER_OF(call, struct console, output_call);
 
-	if (flush(console, 0))
+	if (flush(console))
 		return;
 	if (console->out_watch)
 		loop_watch_resume(console->loop, console->out_watch);
@@ -214,22 +266,39 @@ static bool filter_byte(struct console *console, uint8_t byte)
 
 static void offer_input(struct console *console)
 {
-	size_t taken = console->ops->input(console->owner, console->input + console->input_start,
-					   console->input_used);
+	while (console->input_used) {
+		size_t len = MIN(console->input_used, INPUT_BYTES - console->input_start);
+		size_t taken = console->ops->input(console->owner,
+						   console->input + console->input_start, len);
 
-	console->input_start += taken;
-	console->input_used -= taken;
-	/* Read no more before this is taken; console_input_ready offers it again. */
-	if (console->input_used)
+		console->input_start = (console->input_start + taken) % INPUT_BYTES;
+		console->input_used -= taken;
+		if (taken < len)
+			break;
+	}
+	/*
+	 * Read no more before this is taken; console_input_ready offers it again. A terminal is
+	 * read on, or Ctrl-A would do nothing where the guest hangs.
+	 */
+	if (console->input_used && !console->is_tty)
 		loop_watch_pause(console->loop, console->watch);
 	else if (!console->eof)
 		loop_watch_resume(console->loop, console->watch);
 }
 
+/* What does not fit is lost, as on any serial line. */
+static void keep_byte(struct console *console, uint8_t byte)
+{
+	if (console->input_used == INPUT_BYTES)
+		return;
+	console->input[(console->input_start + console->input_used) % INPUT_BYTES] = byte;
+	console->input_used++;
+}
+
 static void input_readable(void *arg)
 {
 	struct console *console = arg;
-	uint8_t data[INPUT_BYTES];
+	uint8_t data[256];
 	ssize_t len = read(console->in_fd, data, sizeof(data));
 
 	if (len < 0 && (errno == EAGAIN || errno == EINTR))
@@ -239,10 +308,9 @@ static void input_readable(void *arg)
 		loop_watch_pause(console->loop, console->watch);
 		return;
 	}
-	console->input_start = 0;
 	for (ssize_t i = 0; i < len; i++)
 		if (filter_byte(console, data[i]))
-			console->input[console->input_used++] = data[i];
+			keep_byte(console, data[i]);
 	if (console->input_used)
 		offer_input(console);
 }
@@ -275,7 +343,7 @@ int console_create(struct loop *loop, int in_fd, int out_fd, const struct consol
 	console->ops = ops;
 	console->owner = owner;
 	console->in_fd = in_fd;
-	console->out_fd = out_fd;
+	open_output(console, out_fd);
 	console->output_call.fn = output_called;
 	console->input_call.fn = input_called;
 	pthread_mutex_init(&console->lock, NULL);
@@ -294,11 +362,13 @@ void console_destroy(struct console *console)
 {
 	if (!console)
 		return;
-	flush(console, DRAIN_MS);
+	drain(console);
 	restore_terminal();
 	loop_unwatch(console->loop, console->watch);
 	loop_unwatch(console->loop, console->out_watch);
 	pthread_mutex_destroy(&console->lock);
+	if (console->own_out)
+		close(console->out_fd);
 	free(console->ring);
 	free(console);
 }
