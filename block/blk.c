@@ -133,6 +133,8 @@ static int check_content(const struct blk_options *opts, enum blk_format format,
 
 int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out)
 {
+	struct qcow2_options qcow2 = {
+		.name = opts->path, .readonly = opts->readonly, .loop = loop};
 	enum blk_format format = opts->format;
 	struct bio *bio;
 	int fd = -1, r;
@@ -150,7 +152,7 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 		return r;
 	}
 	if (format == BLK_FORMAT_QCOW2)
-		r = qcow2_create(bio, loop, opts->path, opts->readonly, out);
+		r = qcow2_create(bio, &qcow2, out);
 	else
 		r = raw_create(bio, opts->path, opts->readonly, out);
 	if (r < 0)

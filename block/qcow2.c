@@ -68,6 +68,7 @@ void q2_fail(struct qcow2 *q, const char *what, int err)
 	log_error("disk %s: %s failed: %s (what was not flushed may be lost; no more writes are "
 		  "accepted)", q->blk.name, what, strerror(-err));
 	q2_waitq_wake(&q->flushes, -EIO);
+	q2_cache_room(q); /* writes to fail, reads to go on */
 }
 
 static void mark_synced(struct loop_op *op, int res)
@@ -217,8 +218,9 @@ static void init_state(struct qcow2 *q)
 	q->can_fallocate = true;
 }
 
-static int start(struct qcow2 *q, bool readonly)
+static int start(struct qcow2 *q, const struct qcow2_options *opts)
 {
+	bool readonly = opts->readonly;
 	int r = q2_load(q, readonly);
 
 	if (r < 0)
@@ -237,7 +239,7 @@ static int start(struct qcow2 *q, bool readonly)
 		.format = "qcow2",
 	};
 	init_state(q);
-	r = q2_cache_init(q);
+	r = q2_cache_init(q, opts->cache_bytes);
 	if (!r && q->loop && !readonly) {
 		q->timer = loop_watch_timer(q->loop, COMMIT_PERIOD_MS, commit_timer, q);
 		r = q->timer ? 0 : -ENOMEM;
@@ -247,18 +249,17 @@ static int start(struct qcow2 *q, bool readonly)
 	return r;
 }
 
-int qcow2_create(struct bio *bio, struct loop *loop, const char *name, bool readonly,
-		 struct blk **out)
+int qcow2_create(struct bio *bio, const struct qcow2_options *opts, struct blk **out)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
 	int r;
 
 	if (!q)
 		return -ENOMEM;
-	q->loop = loop;
-	r = blk_init(&q->blk, &qcow2_ops, bio, name);
+	q->loop = opts->loop;
+	r = blk_init(&q->blk, &qcow2_ops, bio, opts->name);
 	if (!r)
-		r = start(q, readonly);
+		r = start(q, opts);
 	if (r < 0) {
 		free(q->blk.name);
 		q2_free(q);

@@ -3,14 +3,18 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct bio;
 struct blk;
 struct loop;
 
-/*
- * The image in `bio`, which is the image's where this succeeds. Without a `loop` there is no
- * timer that commits metadata now and then. 0 or -errno; logs as `name`.
- */
-int qcow2_create(struct bio *bio, struct loop *loop, const char *name, bool readonly,
-		 struct blk **out);
+struct qcow2_options {
+	const char *name;    /* for messages */
+	bool readonly;
+	struct loop *loop;   /* for the timer that commits metadata now and then, or NULL */
+	uint32_t cache_bytes; /* of metadata; 0: what covers the disk, at most 32 MiB */
+};
+
+/* The image in `bio`, which is the image's where this succeeds. 0 or -errno; logs. */
+int qcow2_create(struct bio *bio, const struct qcow2_options *opts, struct blk **out);

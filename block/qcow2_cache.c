@@ -14,6 +14,7 @@
 #define L2_CACHE_BYTES_MAX MIB(32)
 #define SPARE_SLICES 64 /* for refcounts, and what is pinned */
 #define DIRTY_KICK 256  /* slices: commit without being asked */
+#define SLICES_MIN 8u
 #define NO_INDEX UINT32_MAX
 
 /* --- queues of who waits --- */
@@ -53,7 +54,7 @@ void q2_waitq_wake(struct q2_waitq *queue, int err)
 
 /* --- slices --- */
 
-int q2_cache_init(struct qcow2 *q)
+int q2_cache_init(struct qcow2 *q, uint32_t bytes)
 {
 	struct q2_cache *cache = &q->cache;
 	uint64_t per_slice = q->cluster_bytes << q->slice_bits;
@@ -62,6 +63,8 @@ int q2_cache_init(struct qcow2 *q)
 	q2_waitq_init(&cache->room);
 	cache->capacity = (uint32_t)MIN(slices, L2_CACHE_BYTES_MAX / q->slice_bytes) +
 			  SPARE_SLICES;
+	if (bytes)
+		cache->capacity = MAX(bytes / q->slice_bytes, SLICES_MIN);
 	cache->slices = calloc(cache->capacity, sizeof(*cache->slices));
 	cache->maps[Q2_L2] = calloc(slices, sizeof(*cache->maps[Q2_L2]));
 	cache->map_len[Q2_L2] = slices;
@@ -139,10 +142,19 @@ static struct q2_slice *evict(struct q2_cache *cache)
 	return NULL;
 }
 
+/* Beyond the capacity only when there is no other way. */
 static struct q2_slice *slice_new(struct qcow2 *q)
 {
-	struct q2_slice *slice = calloc(1, sizeof(*slice));
+	struct q2_cache *cache = &q->cache;
+	struct q2_slice *slice, **slices;
 
+	if (cache->count >= cache->capacity) {
+		slices = realloc(cache->slices, (cache->count + 1) * sizeof(struct q2_slice *));
+		if (!slices)
+			return NULL;
+		cache->slices = slices;
+	}
+	slice = calloc(1, sizeof(*slice));
 	if (!slice)
 		return NULL;
 	slice->data = aligned_alloc(MAX(512u, q->blk.bio->mem_align),
@@ -173,7 +185,7 @@ static void slice_loaded(struct xfer *xfer, int err)
 	q2_slice_unpin(slice);
 }
 
-static int slice_load(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct q2_wait *wait)
+static struct q2_slice *slice_room(struct qcow2 *q)
 {
 	struct q2_cache *cache = &q->cache;
 	struct q2_slice *slice = NULL;
@@ -182,6 +194,19 @@ static int slice_load(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct
 		slice = slice_new(q);
 	if (!slice)
 		slice = evict(cache);
+	/* What could not be written stays for ever: reading must go on without it. */
+	if (!slice && q->failed)
+		slice = slice_new(q);
+	return slice;
+}
+
+static int slice_load(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct q2_wait *wait)
+{
+	struct q2_cache *cache = &q->cache;
+	struct q2_slice *slice = slice_room(q);
+
+	if (!slice && (q->failed || cache->count < cache->capacity))
+		return -ENOMEM;
 	if (!slice) {
 		q2_waitq_add(&cache->room, wait);
 		q2_commit_kick(q);

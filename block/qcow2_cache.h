@@ -45,7 +45,7 @@ struct q2_cache {
 	bool room_due;
 };
 
-int q2_cache_init(struct qcow2 *q);
+int q2_cache_init(struct qcow2 *q, uint32_t bytes); /* 0: the default */
 void q2_cache_finish(struct qcow2 *q);
 /* The slice, loaded; valid until the caller returns to the loop, longer if pinned. */
 int q2_slice_get(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct q2_wait *wait,

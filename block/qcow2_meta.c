@@ -33,6 +33,8 @@ int q2_meta_set(struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
 	struct q2_meta *meta = &q->meta;
 
+	if (!count)
+		return 0; /* wherever that nothing is */
 	if (grow(meta, (cluster + count) / PAGE_CLUSTERS + 1) < 0)
 		return -ENOMEM;
 	for (; count; cluster++, count--) {

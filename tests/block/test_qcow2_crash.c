@@ -47,12 +47,13 @@ static char bases[ARRAY_LEN(scenes)][128];
 
 static const char *image, *raw;
 
-static struct blk *open_sim(struct sim *sim)
+static struct blk *open_sim(struct sim *sim, uint32_t cache_bytes)
 {
+	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes};
 	struct blk *blk;
 
 	sim->in_order = true; /* nothing else to do while opening */
-	assert_int_equal(qcow2_create(&sim->bio, NULL, "test", false, &blk), 0);
+	assert_int_equal(qcow2_create(&sim->bio, &opts, &blk), 0);
 	sim->in_order = false;
 	return blk;
 }
@@ -91,7 +92,7 @@ static void make_base(const struct scene *scene, char *path)
 		return;
 	sim = sim_create(1);
 	sim_load(sim, path);
-	blk = open_sim(sim);
+	blk = open_sim(sim, 0);
 	fill(sim, blk, scene);
 	assert_int_equal(blk_close(blk), 0);
 	sim_save(sim, path);
@@ -113,7 +114,7 @@ static void work_and_cut(struct work *work, const char *from, uint64_t *seed)
 	sim->no_zero_range = rnd(seed) % 4 == 0;
 	sim->no_fallocate = rnd(seed) % 8 == 0;
 	sim->short_reads = rnd(seed) % 4 == 0;
-	work->blk = open_sim(sim);
+	work->blk = open_sim(sim, rnd(seed) % 3 ? 0 : 1 + rnd(seed) % 65536);
 	while (steps--) {
 		if (rnd(seed) % 8 < eager)
 			work_submit(work);

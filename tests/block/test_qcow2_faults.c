@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/impl.h"
 #include "block/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
@@ -18,12 +19,13 @@
 
 static const char *image, *raw;
 
-static int open_sim(struct sim *sim, struct blk **out)
+static int open_sim(struct sim *sim, uint32_t cache_bytes, struct blk **out)
 {
+	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes};
 	int r;
 
 	sim->in_order = true;
-	r = qcow2_create(&sim->bio, NULL, "test", false, out);
+	r = qcow2_create(&sim->bio, &opts, out);
 	sim->in_order = false;
 	return r;
 }
@@ -74,7 +76,7 @@ static bool fail_at(const struct fault *fault, long n)
 	work->max_len = 100;
 	work->discards = 4;
 	work->may_fail = true;
-	if (open_sim(sim, &blk) == 0) {
+	if (open_sim(sim, n & 2 ? 1 : 0, &blk) == 0) {
 		work->blk = blk;
 		work_some(work, sim, 60);
 		if (blk_close(blk) == 0)
@@ -168,7 +170,7 @@ static void test_held_read(void **state)
 
 	assert_int_equal(shell("qemu-img create -f qcow2 -o compat=0.10 %s 64M", base), 0);
 	sim_load(sim, base);
-	assert_int_equal(open_sim(sim, &blk), 0);
+	assert_int_equal(open_sim(sim, 0, &blk), 0);
 	memset(data, 'a', sizeof(data));
 	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), 0);
 	assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536, data, sizeof(data)), 0);
@@ -195,9 +197,48 @@ static void test_held_read(void **state)
 	sim_destroy(sim);
 }
 
+/* Raw: what the file system can not do is done by writing; a failed sync ends writing. */
+static void test_raw(void **state)
+{
+	static unsigned char data[8192], got[8192];
+	struct sim *sim = sim_create(2);
+	struct blk *blk;
+
+	memset(sim->now, 'r', 1 << 20);
+	sim->size = 1 << 20;
+	sim->bio.size_bytes = sim->size;
+	sim->no_punch = true;
+	sim->no_zero_range = true;
+	sim->short_reads = true;
+	sim->short_writes = true;
+	assert_int_equal(raw_create(&sim->bio, "test", false, &blk), 0);
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 8192), 0);
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 8192), 0);
+	assert_int_equal(sim->now[0], 'r');
+	assert_int_equal(run_req(sim, blk, BLK_WRITE_ZEROES, 512, NULL, 299520), 0);
+	for (int i = 512; i < 299520; i++)
+		assert_int_equal(sim->now[i], 0);
+	memset(data, 'w', sizeof(data));
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 4096, data, sizeof(data)), 0);
+	assert_int_equal(run_req(sim, blk, BLK_READ, 4096, got, sizeof(got)), 0);
+	assert_memory_equal(data, got, sizeof(data));
+
+	capture_log_start();
+	sim->fail_after = 0;
+	sim->fail_errno = -EIO;
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), -EIO);
+	assert_int_equal(run_req(sim, blk, BLK_READ, 4096, got, sizeof(got)), 0);
+	assert_int_equal(blk_close(blk), -EIO);
+	assert_non_null(strstr(capture_log_end(), "sync failed"));
+	sim_destroy(sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_raw),
 		cmocka_unit_test(test_held_read),
 		cmocka_unit_test(test_faults),
 	};

@@ -327,6 +327,46 @@ static void test_refcounts_zero(void **state)
 	expect_marked("metadata", capture_log_end());
 }
 
+/* A reference that was never counted is found when it is dropped. */
+static void test_refcount_of_used_zero(void **state)
+{
+	uint64_t data;
+	unsigned char buf[512] = {0};
+	struct blk *blk;
+
+	make("compat=0.10");
+	data = get(base_of(L2)) & 0x00fffffffffffe00ull;
+	put(base_of(REFBLOCK) + 2 * (data >> 16), 2, 0);
+	capture_log_start();
+	assert_int_equal(open_image(false, &blk), 0);
+	assert_int_equal(do_op(loop, blk, BLK_DISCARD, 0, 65536), 0);
+	do_op(loop, blk, BLK_FLUSH, 0, 0);
+	do_op(loop, blk, BLK_FLUSH, 0, 0);
+	assert_int_equal(do_write(loop, blk, buf, 512, 0), -EIO);
+	blk_close(blk);
+	assert_non_null(strstr(capture_log_end(), "counted as free"));
+}
+
+/* Written to, a truncated image grows again, and nothing of it is cut off at the end. */
+static void test_truncated_written(void **state)
+{
+	unsigned char buf[4096];
+	uint64_t data;
+	struct blk *blk;
+
+	make("compat=1.1");
+	data = get(base_of(L2) + 8 * 3) & 0x00fffffffffffe00ull;
+	assert_int_equal(truncate(image, (off_t)data - 65536), 0);
+	assert_int_equal(open_image(false, &blk), 0);
+	memset(buf, 'z', sizeof(buf));
+	assert_int_equal(do_write(loop, blk, buf, 4096, 3 * 65536), 0);
+	assert_int_equal(do_write(loop, blk, buf, 4096, 40 << 20), 0);
+	assert_int_equal(blk_close(blk), 0);
+	assert_int_equal(shell("qemu-img check %s", image), 0);
+	assert_int_equal(shell("qemu-io -f qcow2 -c 'read -P 0x7a 192k 4k' "
+			       "-c 'read -P 0x7a 40M 4k' -c 'read -P 5 0 64k' %s", image), 0);
+}
+
 static void test_compressed(void **state)
 {
 	const char *raw = temp_path("plain.raw"), *log;
@@ -380,6 +420,8 @@ int main(void)
 		cmocka_unit_test(test_bad_entries),
 		cmocka_unit_test(test_bad_entry_v2),
 		cmocka_unit_test(test_refcounts_zero),
+		cmocka_unit_test(test_refcount_of_used_zero),
+		cmocka_unit_test(test_truncated_written),
 		cmocka_unit_test(test_compressed),
 		cmocka_unit_test(test_autoclear),
 	};

@@ -152,6 +152,28 @@ static void snapshot(const char *compat, const char *cluster, uint64_t seed)
 	unlink(image);
 }
 
+/* What was written is on disk some seconds later without a flush. */
+static void test_timer(void **state)
+{
+	const char *image = temp_path("timer.qcow2");
+	unsigned char buf[4096];
+	struct loop_watch *watch;
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 %s 8M", image), 0);
+	blk = open_image(image, false);
+	memset(buf, 'T', sizeof(buf));
+	assert_int_equal(do_write(loop, blk, buf, sizeof(buf), 1 << 20), 0);
+	assert_int_not_equal(shell("qemu-io -U -r -f qcow2 -c 'read -P 0x54 1M 4k' %s", image),
+			     0);
+	watch = loop_watch_timer(loop, 11000, quit_loop, loop);
+	assert_int_equal(loop_run(loop), 0);
+	loop_unwatch(loop, watch);
+	assert_int_equal(shell("qemu-io -U -r -f qcow2 -c 'read -P 0x54 1M 4k' %s", image), 0);
+	assert_int_equal(shell("qemu-img check -U %s", image), 0);
+	assert_int_equal(blk_close(blk), 0);
+}
+
 static void test_snapshot(void **state)
 {
 	uint64_t seed = test_seed(8);
@@ -225,6 +247,7 @@ int main(void)
 		cmocka_unit_test(test_qemu_wrote),
 		cmocka_unit_test(test_live_image),
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_snapshot),
 	};

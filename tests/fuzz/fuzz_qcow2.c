@@ -25,6 +25,7 @@ enum flag {
 	FLAG_DEVICE = 8,
 	FLAG_LAST_FIRST = 16, /* the order in which operations complete */
 	FLAG_WAIT = 32,       /* one request at a time */
+	FLAG_SMALL_CACHE = 64,
 };
 
 struct pending {
@@ -222,6 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+	struct qcow2_options opts = {.name = "fuzz"};
 	const uint8_t *script = data + 2;
 	unsigned int count;
 	struct blk *blk;
@@ -238,7 +240,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	file.bio = (struct bio){.ops = &fuzz_ops, .io_align = 1, .mem_align = 1,
 				.size_bytes = file.size,
 				.is_device = file.flags & FLAG_DEVICE};
-	if (qcow2_create(&file.bio, NULL, "fuzz", file.flags & FLAG_READONLY, &blk) < 0)
+	opts.readonly = file.flags & FLAG_READONLY;
+	opts.cache_bytes = file.flags & FLAG_SMALL_CACHE ? 1 : 0;
+	if (qcow2_create(&file.bio, &opts, &blk) < 0)
 		return 0;
 	run_script(blk, script, count);
 	blk_close(blk);
