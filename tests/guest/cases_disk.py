@@ -97,7 +97,38 @@ def blk_no_exits(host):
     print(f"{sum(total[10000].values())} exits in all, for 10,000 requests or 100")
 
 
+def complaints(result):
+    """Warnings about a guest's mistakes are limited in number, whatever the guest does."""
+    lines = result.err.splitlines()
+    check(len(lines) <= 30, f"{len(lines)} lines on stderr:\n{result.err}")
+    check(all(line.startswith("minivmm: ") for line in lines), result)
+
+
+def blk_hostile(host):
+    first = host.disk("first.raw", 1 << 20, b"\xff" * SECTOR)
+    second = host.disk("second.raw", 1 << 20)
+    complaints(host.passes("blk_hostile", "--disk", first, "--disk", f"{second},readonly",
+                           messages=True))
+    check(first.read_bytes() == (b"\xff" * SECTOR).ljust(1 << 20, b"\0"), "the disk changed")
+
+
+def virtio_regs(host):
+    path = host.disk("disk.raw", 1 << 20, b"\xff" * SECTOR)
+    complaints(host.passes("virtio_regs", "--disk", path, messages=True))
+
+
+def blk_reset(host):
+    need("qemu-img")
+    host.passes("blk_reset", "--disk", host.disk("disk.raw", 4 << 20))
+    path = host.qcow2("disk.qcow2", 4 << 20)
+    host.passes("blk_reset", "--disk", f"{path},format=qcow2")
+    host.qcow2_to_raw(path)
+
+
 CASES = {
+    "blk-hostile": blk_hostile,
+    "blk-reset": blk_reset,
+    "virtio-regs": virtio_regs,
     "blk-raw": blk_raw,
     "blk-qcow2": blk_qcow2,
     "blk-no-exits": blk_no_exits,

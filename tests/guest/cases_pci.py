@@ -16,6 +16,10 @@ def bars(host):
     host.passes("bars", "--disk", host.disk("disk.raw", MIB, b"\xff" * 512))
 
 
+def msix(host):
+    host.passes("msix", "--disk", host.disk("disk.raw", MIB))
+
+
 def memory(host):
     for size, low, high in ((64 * MIB, 64 * MIB, 0), (3 * GIB, 3 * GIB, 0),
                             (3 * GIB + MIB, 3 * GIB, 4 * GIB + MIB),
@@ -33,5 +37,6 @@ CASES = {
     "pci": pci,
     "bars": bars,
     "memory": memory,
+    "msix": msix,
     "rng": rng,
 }
