@@ -1,15 +1,32 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "machine.h"
 #include "options.h"
 
 #define EXIT_USAGE 2
 
+/*
+ * Where one of the first three fds is closed, the next file would get its number, and the
+ * guest's output with it.
+ */
+static bool hold_standard_fds(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct machine_config config;
 
+	if (!hold_standard_fds())
+		return 1;
 	switch (options_parse(argc, argv, &config)) {
 	case OPTIONS_HELP:
 		fputs(options_help, stdout);

@@ -2,8 +2,11 @@
 """Processors, serial port, power and reset."""
 
 import os
+import pathlib
 import re
 import signal
+import subprocess
+import time
 
 from harness import Failure, Skip, check
 
@@ -102,6 +105,26 @@ def echo(host):
         stop(process)
 
 
+def no_stdio(host):
+    """With stdin, stdout and stderr closed their numbers go to /dev/null, and to no file of ours."""
+    def close_all():
+        for fd in range(3):
+            os.close(fd)
+
+    process = subprocess.Popen(host.command("echo"), preexec_fn=close_all)
+    folder = pathlib.Path(f"/proc/{process.pid}/fd")
+    try:
+        for _ in range(100):
+            names = [os.readlink(path) for path in folder.iterdir()]
+            if "anon_inode:kvm-vcpu:0" in names:
+                break
+            time.sleep(0.1)
+        check("anon_inode:kvm-vcpu:0" in names, names)
+        found = [os.readlink(folder / str(fd)) for fd in range(3)]
+        check(found == ["/dev/null"] * 3, found)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def mappings(pid):
@@ -148,5 +171,6 @@ CASES = {
     "reset-no-reboot": reset_no_reboot,
     "reset-reboots": reset_reboots,
     "echo": echo,
+    "no-stdio": no_stdio,
     "memory-use": memory_use,
 }
