@@ -2,6 +2,7 @@
 /* What is said on stderr between two calls, for tests of messages. */
 #pragma once
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -20,6 +21,7 @@ static inline void capture_start(void)
 {
 	assert_int_equal(capture_file, -1);
 	capture_file = memfd_create("stderr", MFD_CLOEXEC);
+	fcntl(capture_file, F_SETFL, O_APPEND); /* a memfd has no lock on its position */
 	capture_stderr = dup(STDERR_FILENO);
 	assert_true(capture_file >= 0 && capture_stderr >= 0);
 	dup2(capture_file, STDERR_FILENO);
