@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -13,46 +14,57 @@ from vm import CMDLINE, MINIVMM, Ended, Hang, VM
 
 RESULTS = os.environ.get("BOOT_RESULTS")
 IMAGES = pathlib.Path(os.environ.get("BOOT_IMAGES", "/img"))
+START = time.monotonic()
+
+
+# ---- reporting: a line when a test begins and ends, and its result kept at
+# once, because an emulated machine may not live to the end of the suite
+
+def show(text):
+    print("%5d s  %s" % (time.monotonic() - START, text), flush=True)
+
+
+def short_name(nodeid):
+    return nodeid.rpartition("/")[2].replace(".py::test", "").replace("_", " ")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "minutes(n): about how long it takes where emulated")
+    config.addinivalue_line("markers", "smp: a guest with more than two processors")
 
 
-def pytest_collection_modifyitems(items):
-    """The long ones first, so that two workers end at the same time."""
-    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("minutes")),
-                                     default=0))
+def pytest_runtest_logstart(nodeid, location):
+    show("       " + short_name(nodeid))
 
 
 def pytest_runtest_logreport(report):
-    """Keep each result at once: the emulated machine may not live to the end."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return
-    if report.when == "teardown":
-        for name, text in report.user_properties:
-            print("\n%s: %s: %s" % (report.nodeid, name, text), flush=True)
-    if RESULTS:
-        if report.when == "call" or report.outcome != "passed":
-            with open(RESULTS + "/results", "a") as out:
+    if report.when == "call" or report.outcome != "passed":
+        show("%-7s%s (%d s)" % (report.outcome, short_name(report.nodeid), report.duration))
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            print("%s:%d: %s" % (crash.path, crash.lineno, crash.message) if crash
+                  else report.longreprtext, flush=True)
+        if RESULTS:
+            with open(RESULTS + "/results", "a", encoding="utf-8") as out:
                 out.write(json.dumps([report.nodeid, report.outcome]) + "\n")
 
 
-@pytest.fixture(scope="session")
-def worker():
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+def pytest_collectreport(report):
+    if report.failed:
+        print(report.longreprtext, flush=True)
 
 
-@pytest.fixture(scope="session")
-def images(worker):
-    """A directory with disks and kernels that nobody else writes to."""
-    return IMAGES / str(2 * worker)
-
+# ---- guests
 
 @pytest.fixture(scope="session")
-def more_images(worker):
+def images():
+    """A directory with disks and kernels."""
+    return IMAGES / "0"
+
+
+@pytest.fixture(scope="session")
+def more_images():
     """Another one, for a second guest at the same time."""
-    return IMAGES / str(2 * worker + 1)
+    return IMAGES / "1"
 
 
 @pytest.fixture
@@ -61,53 +73,52 @@ def log(request):
     if not RESULTS:
         yield None
         return
-    name = request.node.name.replace("/", "-")
-    with open("%s/%s.log" % (RESULTS, name), "w") as out:
+    with open("%s/%s.log" % (RESULTS, request.node.name), "w", encoding="utf-8") as out:
         yield out
 
 
 @pytest.fixture
-def boot(request, images, log):
-    """boot(kernel, ...): a guest that one may log in to, closed after the test."""
-    running, notes = [], request.node.user_properties
+def boot(images, log):
+    """boot(kernel, ...): a guest that one is logged in to, closed after the test."""
+    running = []
 
     def start(kernel, **spec):
         spec.setdefault("disks", ["%s/debian.qcow2" % images])
         spec.setdefault("log", log)
-        if kernel == "small":
-            path, initrd = images / "bzImage", None
+        if kernel in ("bzImage", "vmlinux"):
+            path = images / kernel
         else:
-            path, initrd = images / ("vmlinuz-" + kernel), "%s/initrd-%s" % (images, kernel)
+            path = images / ("vmlinuz-" + kernel)
+            spec.setdefault("initrd", "%s/initrd-%s" % (images, kernel))
             spec.setdefault("cmdline", CMDLINE + " panic=-1")
-        spec.setdefault("initrd", initrd)
-        machine = first_boot(str(path), spec, notes)
-        running.append(machine)
-        return machine
+        guest = first_boot(str(path), spec)
+        running.append(guest)
+        return guest
 
     yield start
-    for machine in running:
-        machine.__exit__()
+    for guest in running:
+        guest.__exit__()
 
 
-def first_boot(kernel, spec, notes):
+def first_boot(kernel, spec):
     """Up to the login. With more than two processors the emulated AMD-V now and
     then loses a guest whatever runs it, so such a boot has three attempts, and
     when none succeeds QEMU has three too, to tell whose fault it is."""
     attempts = 3 if spec.get("cpus", 1) > 2 and vm_module.SLOW > 1 else 1
     for attempt in range(1, attempts + 1):
-        machine = VM(kernel, **spec)
-        machine.__enter__()
+        guest = VM(kernel, **spec)
+        guest.__enter__()
         try:
-            return machine.login()
+            return guest.login()
         except (Hang, Ended) as failure:
-            machine.__exit__()
+            guest.__exit__()
+            if attempts == 1 or (attempt == attempts and MINIVMM == "qemu"):
+                raise
+            show("       attempt %d with %d processors: %s" % (
+                attempt, spec["cpus"], str(failure).split(";", maxsplit=1)[0]))
             if attempt == attempts:
-                if attempts == 1 or MINIVMM == "qemu":
-                    raise
-                raise AssertionError("%s\nNone of %d attempts; QEMU: %d of 3" % (
+                raise AssertionError("%s\nAll %d attempts failed. Of 3 with QEMU succeeded: %d" % (
                     failure, attempts, qemu_successes(kernel, spec))) from None
-            notes.append(("tried again", "%d processors, attempt %d: %s"
-                          % (spec["cpus"], attempt, str(failure).split(";", maxsplit=1)[0])))
     return None
 
 
@@ -116,8 +127,8 @@ def qemu_successes(kernel, spec):
     vm_module.MINIVMM = "qemu"
     for _ in range(3):
         try:
-            with VM(kernel, **spec) as machine:
-                machine.login()
+            with VM(kernel, **spec) as guest:
+                guest.login()
             count += 1
         except (Hang, Ended):
             pass
@@ -126,13 +137,16 @@ def qemu_successes(kernel, spec):
 
 
 @pytest.fixture
-def bridge(worker):
+def bridge():
     """A bridge with an address of the host on it, gone after the test."""
-    name = "mvtest%d" % worker
-    ip = lambda *args: subprocess.run(["ip", *args], check=True)
+    name = "mvtest%d" % (os.getpid() % 10000)
+
+    def ip(*args):
+        subprocess.run(["ip", *args], check=True)
+
     ip("link", "add", name, "type", "bridge")
     try:
-        ip("addr", "add", "10.77.%d.1/24" % worker, "dev", name)
+        ip("addr", "add", "10.77.0.1/24", "dev", name)
         ip("link", "set", name, "up")
         yield name
     finally:

@@ -12,12 +12,11 @@ FIO = ("fio --name=verify --filename=/dev/vdb --rw=randwrite --bsrange=512-128k 
        "--fsync=64 --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --output-format=terse")
 
 
-@pytest.mark.minutes(1.5)
 @pytest.mark.parametrize("form", ["qcow2", "raw"])
-def test_fio_verify(boot, images, tmp_path, form):
+def test_fio_verify(boot, images, form):
     disk = "%s/second.%s" % (images, form)
     subprocess.run(["qemu-img", "create", "-q", "-f", form, disk, "200M"], check=True)
-    vm = boot("small", cmdline=CMDLINE,
+    vm = boot("bzImage", cmdline=CMDLINE,
               disks=["%s/debian.qcow2" % images, disk + ",serial=second"], cpus=2)
     assert vm.check("cat /sys/block/vdb/serial").strip() == "second"
     vm.check(FIO % ("200M", "100M"), 60 * SLOW)
@@ -25,11 +24,10 @@ def test_fio_verify(boot, images, tmp_path, form):
     subprocess.run(["qemu-img", "check" if form == "qcow2" else "info", disk], check=True)
 
 
-@pytest.mark.minutes(1)
 def test_read_only_disk(boot, images, tmp_path):
     disk = tmp_path / "ro.raw"
     disk.write_bytes(b"written by the host".ljust(1 << 20, b"\0"))
-    vm = boot("small", cmdline=CMDLINE,
+    vm = boot("bzImage", cmdline=CMDLINE,
               disks=["%s/debian.qcow2" % images, "%s,readonly" % disk])
     assert vm.check("head -c 19 /dev/vdb") == "written by the host"
     status, _ = vm.run("echo no | dd of=/dev/vdb conv=fsync status=none")
