@@ -14,9 +14,10 @@ import sys
 import cases_disk
 import cases_machine
 import cases_pci
+import cases_refusals
 import harness
 
-CASES = {**cases_disk.CASES, **cases_machine.CASES, **cases_pci.CASES}
+CASES = {**cases_disk.CASES, **cases_machine.CASES, **cases_pci.CASES, **cases_refusals.CASES}
 
 
 def main():
