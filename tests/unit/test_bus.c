@@ -157,6 +157,23 @@ static void test_whole_space(void **state)
 	assert_int_equal(dev.offset, 0);
 }
 
+/* A range that ends with the address space: its end is 0 to whoever adds up. */
+static void test_last_range(void **state)
+{
+	uint64_t base = UINT64_MAX - 15;
+
+	assert_int_equal(bus_add(&bus, base, 16, &ops, &dev), 0);
+	read_at(base, 8, 0);
+	read_at(base + 8, 8, 0);
+	assert_int_equal(dev.offset, 8);
+	read_at(base - 1, 2, -ENODEV);
+	read_at(base + 9, 8, -ENODEV);
+	read_at(UINT64_MAX, 2, -ENODEV);
+	assert_int_equal(bus_add(&bus, base - 1, 2, &ops, &dev), -EEXIST);
+	bus_del(&bus, base);
+	read_at(base, 8, -ENODEV);
+}
+
 static void test_del(void **state)
 {
 	struct dev other = {.data = 7};
@@ -324,6 +341,7 @@ int main(void)
 		TEST(test_crossing),
 		TEST(test_overlap),
 		TEST(test_whole_space),
+		TEST(test_last_range),
 		TEST(test_del),
 		TEST(test_random),
 		TEST(test_callback_moves),

@@ -540,6 +540,26 @@ static void test_timer_paused(void **state)
 	loop_unwatch(loop, seen[0].watch);
 }
 
+static void resume_self(void *arg)
+{
+	loop_watch_resume(loop, ((struct seen *)arg)->watch);
+	saw(arg);
+}
+
+/* Resumed while it runs it is armed once, not twice. */
+static void test_resume_in_callback(void **state)
+{
+	uint64_t start = now_ms();
+
+	seen[0].quit_at = 5;
+	seen[0].watch = loop_watch_timer(loop, 20, resume_self, &seen[0]);
+	assert_int_equal(loop_run(loop), 0);
+	assert_true(now_ms() - start >= 100);
+	loop_unwatch(loop, seen[0].watch);
+	run_for(40);
+	assert_int_equal(seen[0].runs, 5);
+}
+
 static void end_timer(void *arg)
 {
 	struct seen *s = arg;
@@ -673,6 +693,7 @@ int main(void)
 		TEST(test_bad_fd),
 		TEST(test_timer),
 		TEST(test_timer_paused),
+		TEST(test_resume_in_callback),
 		TEST(test_timer_ends_itself),
 		TEST(test_timer_unwatched),
 		TEST(test_random),
