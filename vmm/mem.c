@@ -8,14 +8,41 @@
 #include "util/util.h"
 #include "vmm/layout.h"
 
+#define HUGE_PAGE (2ULL << 20)
+
+/*
+ * KVM maps guest memory by huge pages only where guest and host address agree modulo their
+ * size, and Linux before 6.7 does not align a mapping by itself.
+ * NORESERVE: the guest's RAM is only as large as what it touches.
+ */
+static int map_aligned(uint64_t len_bytes, void **hva)
+{
+	uint64_t head, total;
+	char *map;
+
+	if (len_bytes == 0)
+		return -EINVAL;
+	if (__builtin_add_overflow(len_bytes, HUGE_PAGE, &total))
+		return -ENOMEM;
+	map = mmap(NULL, total, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	head = -(uintptr_t)map % HUGE_PAGE;
+	if (head > 0)
+		munmap(map, head);
+	munmap(map + head + len_bytes, HUGE_PAGE - head);
+	*hva = map + head;
+	return 0;
+}
+
 static int add_region(struct mem *mem, uint64_t gpa, uint64_t len_bytes)
 {
-	/* NORESERVE: the guest's RAM is only as large as what it touches. */
-	void *hva = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *hva;
+	int r = map_aligned(len_bytes, &hva);
 
-	if (hva == MAP_FAILED)
-		return -errno;
+	if (r < 0)
+		return r;
 	mem->regions[mem->count++] = (struct mem_region){gpa, len_bytes, hva};
 	return 0;
 }
