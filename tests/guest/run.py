@@ -13,11 +13,13 @@ import sys
 
 import cases_disk
 import cases_machine
+import cases_net
 import cases_pci
 import cases_refusals
 import harness
 
-CASES = {**cases_disk.CASES, **cases_machine.CASES, **cases_pci.CASES, **cases_refusals.CASES}
+CASES = {**cases_disk.CASES, **cases_machine.CASES, **cases_net.CASES, **cases_pci.CASES,
+         **cases_refusals.CASES}
 
 
 def main():
