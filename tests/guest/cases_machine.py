@@ -127,6 +127,29 @@ def no_stdio(host):
         process.wait()
 
 
+def power_button(host):
+    """SIGTERM presses it, and the guest powers off; a guest that does not is ended by a second."""
+    process = host.start("button")
+    try:
+        wait_for(process, b"ready\n")
+        process.send_signal(signal.SIGTERM)
+        check(wait_for(process, b"PASS\n") == "PASS\n", "the guest failed")
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+    finally:
+        stop(process)
+    process = host.start("echo")
+    try:
+        wait_for(process, b"ready\n")
+        process.send_signal(signal.SIGTERM)
+        process.stdin.write(b"still here\n")
+        process.stdin.flush()
+        wait_for(process, b"still here\n")
+        process.send_signal(signal.SIGTERM)
+        process.wait(READ_TIMEOUT_S)
+    finally:
+        stop(process)
+
+
 def mappings(pid):
     """Each mapping of the process as {field: KiB}, from smaps."""
     current = None
@@ -173,4 +196,5 @@ CASES = {
     "echo": echo,
     "no-stdio": no_stdio,
     "memory-use": memory_use,
+    "power-button": power_button,
 }
