@@ -38,7 +38,7 @@ static int map_aligned(uint64_t len_bytes, void **hva)
 
 static int add_region(struct mem *mem, uint64_t gpa, uint64_t len_bytes)
 {
-	void *hva;
+	void *hva = NULL; /* gcc does not see that errno is positive */
 	int r = map_aligned(len_bytes, &hva);
 
 	if (r < 0)
