@@ -171,15 +171,16 @@ static int check_snapshot(struct qcow2 *q, const unsigned char *at, uint64_t lef
 static int load_snapshots(struct qcow2 *q)
 {
 	uint64_t offset = q->header.snapshots_offset, at = 0, len = 0;
-	uint64_t max = MIN(q->blk.bio->size_bytes - MIN(offset, q->blk.bio->size_bytes),
-			   MIN((uint64_t)q->header.snapshots * 2048, QCOW2_SNAPSHOT_TABLE_BYTES_MAX));
+	uint64_t max = MIN(q->header.snapshots * 2048ull, QCOW2_SNAPSHOT_TABLE_BYTES_MAX);
+	uint64_t file_bytes = q->blk.bio->size_bytes;
 	void *table = NULL;
 	int r;
 
 	if (!q->header.snapshots)
 		return 0;
-	if (offset > q->reach)
+	if (offset > q->reach || offset > file_bytes)
 		return damaged(q, "bad offset of the snapshot table", offset);
+	max = MIN(max, file_bytes - offset);
 	r = read_table(q, offset, max, &table);
 	for (uint32_t i = 0; !r && i < q->header.snapshots; i++) {
 		r = check_snapshot(q, (unsigned char *)table + at, max - MIN(at, max), &len);

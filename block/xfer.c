@@ -150,12 +150,19 @@ static void xfer_op_done(struct loop_op *op, int res)
 }
 
 /* O_DIRECT: every element on its own must suit the device. */
-static bool needs_bounce(const struct bio *bio, const struct iovec *iov, unsigned int iovcnt)
+static bool suits(const struct bio *bio, const struct iovec *iov)
 {
-	if (bio->io_align <= 1)
+	return !((uintptr_t)iov->iov_base % bio->mem_align || iov->iov_len % bio->io_align);
+}
+
+static bool needs_bounce(const struct xfer *x)
+{
+	if (x->bio->io_align <= 1)
 		return false;
-	for (unsigned int i = 0; i < iovcnt; i++) {
-		if ((uintptr_t)iov[i].iov_base % bio->mem_align || iov[i].iov_len % bio->io_align)
+	if (x->part.iov_len && !suits(x->bio, &x->part))
+		return true;
+	for (unsigned int i = 0; i < x->iovcnt; i++) {
+		if (!suits(x->bio, &x->iov[i]))
 			return true;
 	}
 	return false;
@@ -177,7 +184,7 @@ static void xfer_start(struct xfer *x, struct bio *bio, enum xfer_kind kind, uin
 	x->left = len;
 	x->one.iov_len = 0;
 	x->bounce = NULL;
-	if (x->iovcnt && needs_bounce(bio, x->iov, x->iovcnt)) {
+	if (needs_bounce(x)) {
 		x->bounce = aligned_alloc(4096, align_up(MIN(len, BOUNCE_BYTES), 4096));
 		if (!x->bounce) {
 			x->op.done = xfer_no_memory;

@@ -190,7 +190,7 @@ static void test_crash(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(scenes); i++)
 		make_base(&scenes[i], bases[i]);
-	for (long n = crashes ? atol(crashes) : 200; n; n--, seed++)
+	for (long n = crashes ? atol(crashes) : 160; n; n--, seed++)
 		crash(seed);
 }
 
