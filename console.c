@@ -1,4 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * Output. A guest's serial driver sends a byte per exit, and to wake the loop for each would
+ * cost more than the exit. So the first byte after a silence wakes it and goes out at once;
+ * what follows is collected, and written every TICK_MS until a tick finds nothing. While the
+ * reader takes no more, its readiness is waited for in place of the tick. `awake` says that
+ * the loop will look by itself, by a call on its way, by the tick or by the reader.
+ */
 #include "console.h"
 
 #include <errno.h>
@@ -25,6 +34,7 @@
 #define OUTPUT_BYTES KIB(256)
 #define INPUT_BYTES KIB(64)
 #define DRAIN_MS 1000
+#define TICK_MS 4
 #define ESCAPE 1 /* Ctrl-A */
 
 struct console {
@@ -38,10 +48,10 @@ struct console {
 	pthread_mutex_t lock; /* guards the five below */
 	uint8_t *ring;
 	size_t start, used;
-	bool posted; /* the loop knows that there is some */
+	bool awake;
 	bool lost;
 	struct loop_call output_call;
-	struct loop_watch *out_watch; /* while the reader is slow; the loop's */
+	struct loop_watch *tick, *out_watch; /* the loop's; one at most is armed */
 
 	/* Input; the loop's alone. A ring as well. */
 	struct loop_watch *watch;
@@ -139,7 +149,6 @@ static bool flush(struct console *console)
 		console->start = (console->start + len) % OUTPUT_BYTES;
 		console->used -= len;
 		len = MIN(console->used, OUTPUT_BYTES - console->start);
-		console->posted = len > 0;
 		pthread_mutex_unlock(&console->lock);
 		if (len == 0)
 			return true;
@@ -179,25 +188,48 @@ static void drain(struct console *console)
 	}
 }
 
-static void output_writable(void *arg)
+static void output_writable(void *arg);
+
+/* Write, and see to it that the loop looks again. */
+static void pump(struct console *console)
 {
-	struct console *console = arg;
-
-	if (flush(console))
-		loop_watch_pause(console->loop, console->out_watch);
-}
-
-static void output_called(struct loop_call *call)
-{
-	struct console *console = CONTAINER_OF(call, struct console, output_call);
-
-	if (flush(console))
+	if (flush(console)) {
+		if (console->out_watch)
+			loop_watch_pause(console->loop, console->out_watch);
+		loop_watch_resume(console->loop, console->tick);
 		return;
+	}
+	loop_watch_pause(console->loop, console->tick);
 	if (console->out_watch)
 		loop_watch_resume(console->loop, console->out_watch);
 	else
 		console->out_watch = loop_watch_ready(console->loop, console->out_fd, POLLOUT,
 						      output_writable, console);
+}
+
+static void output_writable(void *arg)
+{
+	pump(arg);
+}
+
+static void output_called(struct loop_call *call)
+{
+	pump(CONTAINER_OF(call, struct console, output_call));
+}
+
+static void output_tick(void *arg)
+{
+	struct console *console = arg;
+	bool some;
+
+	pthread_mutex_lock(&console->lock);
+	some = console->used > 0;
+	console->awake = some;
+	pthread_mutex_unlock(&console->lock);
+	if (some)
+		pump(console);
+	else
+		loop_watch_pause(console->loop, console->tick);
 }
 
 static void append_locked(struct console *console, const uint8_t *data, size_t len)
@@ -212,7 +244,7 @@ static void append_locked(struct console *console, const uint8_t *data, size_t l
 
 void console_output(struct console *console, const uint8_t *data, size_t len)
 {
-	bool post, say = false;
+	bool wake, say = false;
 
 	pthread_mutex_lock(&console->lock);
 	if (len > OUTPUT_BYTES - console->used) {
@@ -221,10 +253,10 @@ void console_output(struct console *console, const uint8_t *data, size_t len)
 		len = OUTPUT_BYTES - console->used;
 	}
 	append_locked(console, data, len);
-	post = !console->posted;
-	console->posted = true;
+	wake = !console->awake;
+	console->awake = true;
 	pthread_mutex_unlock(&console->lock);
-	if (post)
+	if (wake)
 		loop_post(console->loop, &console->output_call);
 	if (say)
 		log_warn("console: output is lost, its reader is too slow");
@@ -349,10 +381,12 @@ int console_create(struct loop *loop, int in_fd, int out_fd, const struct consol
 	pthread_mutex_init(&console->lock, NULL);
 	console->ring = malloc(OUTPUT_BYTES);
 	console->watch = loop_watch_ready(loop, in_fd, POLLIN, input_readable, console);
-	if (!console->ring || !console->watch) {
+	console->tick = loop_watch_timer(loop, TICK_MS, output_tick, console);
+	if (!console->ring || !console->watch || !console->tick) {
 		console_destroy(console);
 		return -ENOMEM;
 	}
+	loop_watch_pause(loop, console->tick);
 	take_terminal(console);
 	*out = console;
 	return 0;
@@ -365,6 +399,7 @@ void console_destroy(struct console *console)
 	drain(console);
 	restore_terminal();
 	loop_unwatch(console->loop, console->watch);
+	loop_unwatch(console->loop, console->tick);
 	loop_unwatch(console->loop, console->out_watch);
 	pthread_mutex_destroy(&console->lock);
 	if (console->own_out)

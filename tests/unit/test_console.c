@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -356,6 +357,36 @@ static void test_slow_reader(void **state)
 	free(got);
 }
 
+/* A guest that sends byte by byte costs a write per tick of 4 ms, whoever reads. */
+static void test_batches(void **state)
+{
+	enum { SENT = 200 };
+	unsigned int writes = 0, bytes = 0;
+	struct timespec begin, end;
+	uint8_t data[SENT];
+	int pair[2];
+	ssize_t len;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(console_create(loop, in_fd[0], pair[1], &ops, NULL, &console), 0);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (unsigned int i = 0; i < SENT; i++) {
+		say("x");
+		run_for(1);
+	}
+	run_for(20);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	while ((len = recv(pair[0], data, sizeof(data), MSG_DONTWAIT)) > 0) {
+		writes++;
+		bytes += (unsigned int)len;
+	}
+	assert_int_equal(bytes, SENT);
+	assert_true(writes <= 2 + ((end.tv_sec - begin.tv_sec) * 1000 +
+				   (end.tv_nsec - begin.tv_nsec) / 1000000) / 4);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* As much as there is room for, in pieces of all sizes: round and round the buffer. */
 static void test_wrap(void **state)
 {
@@ -696,6 +727,7 @@ int main(void)
 		TEST(test_null),
 		TEST(test_file),
 		TEST(test_slow_reader),
+		TEST(test_batches),
 		TEST(test_wrap),
 		TEST(test_no_reader),
 		TEST(test_threads),
