@@ -8,16 +8,22 @@
  *   reader       consistent read               write, resize
  *   writer       consistent read, write,       write, resize
  *                resize
+ *
+ * A process that was killed keeps its locks until the kernel has put its io_uring away, some
+ * 30 ms, and of two that come at once both may see the other's: so busy is tried again.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "block/impl.h"
 #include "util/util.h"
 
 #define USE_BASE 100
 #define DENY_BASE 200
+#define RETRY_MS 20
+#define RETRIES 10
 
 enum perm {
 	PERM_CONSISTENT_READ = 0,
@@ -58,7 +64,8 @@ static bool any_taken(int fd, off_t base, const enum perm *perms, size_t count)
 	return false;
 }
 
-int lock_image(int fd, const char *name, bool readonly)
+/* 0, -EAGAIN: in use, or what else fcntl says. */
+static int try_lock(int fd, bool readonly)
 {
 	static const enum perm uses[] = {PERM_CONSISTENT_READ, PERM_WRITE, PERM_RESIZE};
 	static const enum perm denies[] = {PERM_WRITE, PERM_RESIZE};
@@ -68,19 +75,34 @@ int lock_image(int fd, const char *name, bool readonly)
 	r = take(fd, USE_BASE, uses, used);
 	if (!r)
 		r = take(fd, DENY_BASE, denies, ARRAY_LEN(denies));
-	if (r == -EAGAIN || r == -EACCES) {
-		/* somebody takes exclusive locks: not QEMU's habit, but in use all the same */
-	} else if (r < 0) {
+	/* Somebody takes exclusive locks: not QEMU's habit, but in use all the same. */
+	if (r == -EACCES)
+		return -EAGAIN;
+	if (!r && (any_taken(fd, DENY_BASE, uses, used) ||
+		   any_taken(fd, USE_BASE, denies, ARRAY_LEN(denies))))
+		return -EAGAIN;
+	return r;
+}
+
+int lock_image(int fd, const char *name, bool readonly)
+{
+	static const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000};
+	int r = try_lock(fd, readonly);
+
+	for (unsigned int i = 0; r == -EAGAIN && i < RETRIES; i++) {
+		unlock_image(fd);
+		nanosleep(&pause, NULL);
+		r = try_lock(fd, readonly);
+	}
+	if (r == -EAGAIN) {
+		log_error("disk %s: in use already, by another process or another --disk (several "
+			  "may share a disk only if all open it readonly)", name);
+		return r;
+	}
+	if (r < 0)
 		log_warn("disk %s: cannot be locked here (%s): make sure that nothing else uses it",
 			 name, strerror(-r));
-		return 0;
-	} else if (!any_taken(fd, DENY_BASE, uses, used) &&
-		   !any_taken(fd, USE_BASE, denies, ARRAY_LEN(denies))) {
-		return 0;
-	}
-	log_error("disk %s: in use by another process (end it first; several may share a disk "
-		  "only if all open it readonly)", name);
-	return -EAGAIN;
+	return 0;
 }
 
 void unlock_image(int fd)

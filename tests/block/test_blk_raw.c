@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,32 @@ static void test_locks(void **state)
 	assert_int_equal(blk_close(b), 0);
 	assert_int_equal(open_path(path, BLK_FORMAT_BY_NAME, false, false, &a), 0);
 	assert_int_equal(blk_close(a), 0);
+}
+
+static void *close_after_a_while(void *arg)
+{
+	usleep(60000);
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* Whoever had it is on his way out, as after a kill: it is worth a moment. */
+static void test_lock_let_go(void **state)
+{
+	/* "Nobody else may write", as QEMU says it. */
+	struct flock deny = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1};
+	const char *path = temp_path("lock.img");
+	pthread_t thread;
+	struct blk *blk;
+	int fd;
+
+	make_file(path, "", 0, 65536);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &deny), 0);
+	assert_int_equal(pthread_create(&thread, NULL, close_after_a_while, &fd), 0);
+	assert_int_equal(open_path(path, BLK_FORMAT_BY_NAME, false, false, &blk), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(blk_close(blk), 0);
 }
 
 static void test_bad_requests(void **state)
@@ -270,6 +297,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_lock_let_go),
 		cmocka_unit_test(test_bad_requests),
 		cmocka_unit_test(test_odd_size),
 		cmocka_unit_test(test_random),
