@@ -17,6 +17,39 @@ IMAGES = pathlib.Path(os.environ.get("BOOT_IMAGES", "/img"))
 START = time.monotonic()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--verbose", type=int, default=0)  # the terminal plugin's, which is off
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "big: where guests are emulated, on a machine of two processors")
+    config.addinivalue_line("markers", "long: only with --all, where guests are emulated")
+
+
+# ---- several machines may share the tests: the first to claim one has it
+
+def claimed(item):
+    machine = os.path.basename(RESULTS)
+    try:
+        os.symlink(machine, os.path.join(os.path.dirname(RESULTS), "claims", item.name))
+    except FileExistsError:
+        return False
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    """What the next test here is, nobody knows: each is torn down whole."""
+    if not RESULTS or session.config.option.collectonly:
+        return None
+    for item in session.items:
+        if claimed(item):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        if session.shouldstop or session.shouldfail:
+            break
+    return True
+
+
 # ---- reporting: a line when a test begins and ends, and its result kept at
 # once, because an emulated machine may not live to the end of the suite
 
@@ -26,10 +59,6 @@ def show(text):
 
 def short_name(nodeid):
     return nodeid.rpartition("/")[2].replace(".py::test", "").replace("_", " ")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "smp: a guest with more than two processors")
 
 
 def pytest_runtest_logstart(nodeid, location):
