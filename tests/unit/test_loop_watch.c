@@ -1,100 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* What the loop watches: events, readiness and timers, and their ends in every order. */
+/* What the loop watches: eventfds, and the ends of watches in every order. */
 #include "util/loop.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <time.h>
 
-#include "tests/unit/capture.h"
-#include "util/util.h"
-
-static struct loop *loop;
-
-/* One watch and what it saw. */
-struct seen {
-	struct loop_watch *watch;
-	int fd;
-	unsigned int runs;
-	struct seen *other;
-	uint64_t write; /* write this to the eventfd, once, from the callback */
-	bool read_one;	/* read a byte from the callback */
-	unsigned int quit_at;
-};
-
-static struct seen seen[2];
-
-static int setup(void **state)
-{
-	memset(seen, 0, sizeof(seen));
-	seen[0].other = &seen[1];
-	seen[1].other = &seen[0];
-	return loop_create("watch", &loop);
-}
-
-static int teardown(void **state)
-{
-	capture_end();
-	loop_destroy(loop);
-	loop = NULL;
-	return 0;
-}
-
-static void quit(void *arg)
-{
-	loop_quit(loop);
-}
-
-static void saw(void *arg)
-{
-	struct seen *s = arg;
-	char byte;
-
-	s->runs++;
-	if (s->write)
-		eventfd_write(s->fd, s->write);
-	s->write = 0;
-	if (s->read_one)
-		assert_int_equal(read(s->fd, &byte, 1), 1);
-	if (s->runs == s->quit_at)
-		loop_quit(loop);
-}
-
-/* Long enough for anything ready to be handled; then the loop has stopped. */
-static void run_for(unsigned int ms)
-{
-	struct loop_watch *timer = loop_watch_timer(loop, ms, quit, NULL);
-
-	assert_non_null(timer);
-	assert_int_equal(loop_run(loop), 0);
-	loop_unwatch(loop, timer);
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
+#include "tests/unit/watch_seen.h"
 
 static void watch_event(struct seen *s, int flags)
 {
 	s->fd = eventfd(0, EFD_CLOEXEC | flags);
 	s->watch = loop_watch_event(loop, s->fd, saw, s);
 	assert_non_null(s->watch);
-}
-
-static void drop(struct seen *s)
-{
-	loop_unwatch(loop, s->watch);
-	close(s->fd);
 }
 
 /* --- events --- */
@@ -378,215 +296,6 @@ static void test_unwatch_after_stop(void **state)
 	free(all);
 }
 
-/* --- readiness --- */
-
-static void watch_pipe(struct seen *s, int fds[2])
-{
-	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	s->fd = fds[0];
-	s->watch = loop_watch_ready(loop, s->fd, POLLIN, saw, s);
-	assert_non_null(s->watch);
-}
-
-/* It runs for as long as there is something: level, not edge. */
-static void test_ready(void **state)
-{
-	int fds[2];
-
-	watch_pipe(&seen[0], fds);
-	seen[0].read_one = true;
-	run_for(10);
-	assert_int_equal(seen[0].runs, 0);
-	assert_int_equal(write(fds[1], "abc", 3), 3);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 3);
-	drop(&seen[0]);
-	close(fds[1]);
-}
-
-static void pause_self(void *arg)
-{
-	struct seen *s = arg;
-
-	s->runs++;
-	loop_watch_pause(loop, s->watch);
-}
-
-static void pause_resume_self(void *arg)
-{
-	pause_self(arg);
-	loop_watch_resume(loop, ((struct seen *)arg)->watch);
-	if (((struct seen *)arg)->runs == 3)
-		pause_self(arg);
-}
-
-static void test_ready_paused(void **state)
-{
-	int fds[2];
-
-	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	seen[0].watch = loop_watch_ready(loop, fds[0], POLLIN, pause_self, &seen[0]);
-	seen[1].watch = loop_watch_ready(loop, fds[0], POLLIN, pause_resume_self, &seen[1]);
-	assert_int_equal(write(fds[1], "abc", 3), 3);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 1);
-	assert_int_equal(seen[1].runs, 4);
-	/* Resumed, it sees what is still there. */
-	loop_watch_resume(loop, seen[0].watch);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 2);
-	loop_unwatch(loop, seen[0].watch);
-	loop_unwatch(loop, seen[1].watch);
-	close(fds[0]);
-	close(fds[1]);
-}
-
-/* Room to write comes and goes, as with a TAP or a slow terminal. */
-static void test_ready_to_write(void **state)
-{
-	static char bytes[1 << 16];
-	int fds[2];
-
-	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
-	while (write(fds[1], bytes, sizeof(bytes)) > 0)
-		;
-	seen[0].watch = loop_watch_ready(loop, fds[1], POLLOUT, pause_self, &seen[0]);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 0);
-	assert_true(read(fds[0], bytes, sizeof(bytes)) > 0);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 1);
-	loop_unwatch(loop, seen[0].watch);
-	close(fds[0]);
-	close(fds[1]);
-}
-
-/* The other end goes away: that is ready too. */
-static void test_ready_hangup(void **state)
-{
-	int fds[2];
-
-	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	seen[0].watch = loop_watch_ready(loop, fds[0], POLLIN, pause_self, &seen[0]);
-	run_for(5);
-	close(fds[1]);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 1);
-	loop_unwatch(loop, seen[0].watch);
-	close(fds[0]);
-}
-
-/* What cannot be polled is always ready: files and /dev/null, as stdin may be. */
-static void test_ready_always(void **state)
-{
-	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int file_fd = memfd_create("file", MFD_CLOEXEC);
-
-	seen[0].watch = loop_watch_ready(loop, null_fd, POLLIN, pause_self, &seen[0]);
-	seen[1].watch = loop_watch_ready(loop, file_fd, POLLIN, pause_self, &seen[1]);
-	run_for(10);
-	assert_int_equal(seen[0].runs, 1);
-	assert_int_equal(seen[1].runs, 1);
-	loop_unwatch(loop, seen[0].watch);
-	loop_unwatch(loop, seen[1].watch);
-	close(null_fd);
-	close(file_fd);
-}
-
-/* Said once, with the loop's name, and then quiet. */
-static void test_bad_fd(void **state)
-{
-	const char *text;
-
-	seen[0].watch = loop_watch_ready(loop, 987, POLLIN, saw, &seen[0]);
-	capture_start();
-	run_for(20);
-	text = capture_end();
-	assert_one_line(text);
-	assert_says(text, "watch");
-	assert_says(text, "987");
-	assert_int_equal(seen[0].runs, 0);
-	loop_unwatch(loop, seen[0].watch);
-	seen[0].watch = loop_watch_event(loop, 987, saw, &seen[0]);
-	capture_start();
-	run_for(20);
-	assert_one_line(capture_end());
-	loop_unwatch(loop, seen[0].watch);
-}
-
-/* --- timers --- */
-
-static void test_timer(void **state)
-{
-	uint64_t start = now_ms();
-
-	seen[0].quit_at = 5;
-	seen[0].watch = loop_watch_timer(loop, 20, saw, &seen[0]);
-	assert_int_equal(loop_run(loop), 0);
-	assert_int_equal(seen[0].runs, 5);
-	assert_true(now_ms() - start >= 100);
-	assert_true(now_ms() - start < 1000);
-	loop_unwatch(loop, seen[0].watch);
-}
-
-static void test_timer_paused(void **state)
-{
-	seen[0].watch = loop_watch_timer(loop, 5, pause_self, &seen[0]);
-	run_for(40);
-	assert_int_equal(seen[0].runs, 1);
-	loop_watch_resume(loop, seen[0].watch);
-	run_for(40);
-	assert_int_equal(seen[0].runs, 2);
-	loop_unwatch(loop, seen[0].watch);
-}
-
-static void resume_self(void *arg)
-{
-	loop_watch_resume(loop, ((struct seen *)arg)->watch);
-	saw(arg);
-}
-
-/* Resumed while it runs it is armed once, not twice. */
-static void test_resume_in_callback(void **state)
-{
-	uint64_t start = now_ms();
-
-	seen[0].quit_at = 5;
-	seen[0].watch = loop_watch_timer(loop, 20, resume_self, &seen[0]);
-	assert_int_equal(loop_run(loop), 0);
-	assert_true(now_ms() - start >= 100);
-	loop_unwatch(loop, seen[0].watch);
-	run_for(40);
-	assert_int_equal(seen[0].runs, 5);
-}
-
-static void end_timer(void *arg)
-{
-	struct seen *s = arg;
-
-	s->runs++;
-	loop_unwatch(loop, s->watch);
-}
-
-static void test_timer_ends_itself(void **state)
-{
-	seen[0].watch = loop_watch_timer(loop, 2, end_timer, &seen[0]);
-	run_for(30);
-	assert_int_equal(seen[0].runs, 1);
-}
-
-/* Given up long before its time, it must not hold up anything. */
-static void test_timer_unwatched(void **state)
-{
-	seen[0].watch = loop_watch_timer(loop, 10000000000ull, saw, &seen[0]);
-	seen[1].watch = loop_watch_timer(loop, 20, saw, &seen[1]);
-	run_for(5);
-	loop_unwatch(loop, seen[0].watch);
-	loop_unwatch(loop, seen[1].watch);
-	run_for(40);
-	assert_int_equal(seen[0].runs + seen[1].runs, 0);
-}
-
 /* --- everything, in random order, against a plain account of what must run --- */
 
 #define RANDOM_WATCHES 8
@@ -666,7 +375,7 @@ static void test_random(void **state)
 	}
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, loop_teardown)
 
 int main(void)
 {
@@ -685,23 +394,10 @@ int main(void)
 		TEST(test_fd_again),
 		TEST(test_fd_again_in_batch),
 		TEST(test_unwatch_after_stop),
-		TEST(test_ready),
-		TEST(test_ready_paused),
-		TEST(test_ready_to_write),
-		TEST(test_ready_hangup),
-		TEST(test_ready_always),
-		TEST(test_bad_fd),
-		TEST(test_timer),
-		TEST(test_timer_paused),
-		TEST(test_resume_in_callback),
-		TEST(test_timer_ends_itself),
-		TEST(test_timer_unwatched),
 		TEST(test_random),
 	};
-	struct loop *probe;
 
-	if (loop_create("probe", &probe) < 0)
+	if (!loop_works())
 		return 77;
-	loop_destroy(probe);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
