@@ -1,184 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* The console on pipes, files and pseudo terminals, with readers and guests of every speed. */
+/* The console on pipes and files, with readers and guests of every speed. */
 #include "console.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <termios.h>
 #include <time.h>
 
 #include "tests/unit/capture.h"
-#include "util/loop.h"
+#include "tests/unit/console_guest.h"
 #include "util/util.h"
 
 #define BUFFER_BYTES KIB(256)
 
-static struct loop *loop;
-static struct console *console;
-static int in_fd[2], out_fd[2]; /* pipes: [0] is read, [1] written */
-static int leader = -1, follower;
-static struct termios cooked;
-
-/* The guest. */
-static uint8_t typed[1 << 20];
-static size_t typed_len, room;
-static unsigned int quits;
-
-static size_t guest_input(void *owner, const uint8_t *data, size_t len)
-{
-	len = MIN(len, room);
-	assert_true(typed_len + len <= sizeof(typed));
-	memcpy(typed + typed_len, data, len);
-	typed_len += len;
-	room -= len;
-	return len;
-}
-
-static void guest_quit(void *owner)
-{
-	quits++;
-}
-
-static const struct console_ops ops = {guest_input, guest_quit};
-
-static int setup(void **state)
-{
-	typed_len = quits = 0;
-	room = SIZE_MAX;
-	assert_int_equal(pipe2(in_fd, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(out_fd, O_CLOEXEC), 0);
-	return loop_create("console", &loop);
-}
-
 static int teardown(void **state)
 {
 	capture_end();
-	console_destroy(console);
-	console = NULL;
-	loop_destroy(loop);
-	for (int i = 0; i < 2; i++) {
-		close(in_fd[i]);
-		close(out_fd[i]);
-	}
-	if (leader >= 0) {
-		close(leader);
-		close(follower);
-	}
-	leader = -1;
-	return 0;
-}
-
-static void on_pipes(void)
-{
-	assert_int_equal(console_create(loop, in_fd[0], out_fd[1], &ops, NULL, &console), 0);
-}
-
-static void new_terminal(void)
-{
-	assert_int_equal(openpty(&leader, &follower, NULL, NULL, NULL), 0);
-	tcgetattr(follower, &cooked);
-	fcntl(leader, F_SETFL, O_NONBLOCK);
-}
-
-static void on_terminal(void)
-{
-	new_terminal();
-	assert_int_equal(console_create(loop, follower, follower, &ops, NULL, &console), 0);
-}
-
-static void quit_loop(void *arg)
-{
-	loop_quit(loop);
-}
-
-static void run_for(unsigned int ms)
-{
-	struct loop_watch *timer = loop_watch_timer(loop, ms, quit_loop, NULL);
-
-	assert_int_equal(loop_run(loop), 0);
-	loop_unwatch(loop, timer);
-}
-
-static void type(int fd, const char *text)
-{
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	run_for(10);
-}
-
-static void say(const char *text)
-{
-	console_output(console, (const uint8_t *)text, strlen(text));
-}
-
-static void assert_typed(const char *text)
-{
-	assert_int_equal(typed_len, strlen(text));
-	assert_memory_equal(typed, text, typed_len);
-}
-
-/* What is there to read now. */
-static size_t read_all(int fd, uint8_t *data, size_t len)
-{
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
-	size_t have = 0;
-
-	while (have < len && poll(&pfd, 1, 0) == 1) {
-		ssize_t n = read(fd, data + have, len - have);
-
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-	}
-	return have;
-}
-
-static void assert_said(int fd, const char *text)
-{
-	uint8_t data[1000];
-	size_t len = read_all(fd, data, sizeof(data));
-
-	assert_int_equal(len, strlen(text));
-	assert_memory_equal(data, text, len);
-}
-
-/* CPU time tells a loop that spins from one that waits. */
-static void assert_sleeps(void)
-{
-	clock_t before = clock();
-
-	run_for(100);
-	assert_true(clock() - before < CLOCKS_PER_SEC / 20);
-}
-
-static bool same_termios(const struct termios *a, const struct termios *b)
-{
-	return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag &&
-	       a->c_lflag == b->c_lflag && memcmp(a->c_cc, b->c_cc, sizeof(a->c_cc)) == 0;
-}
-
-static bool is_raw(void)
-{
-	struct termios now;
-
-	tcgetattr(follower, &now);
-	return !(now.c_lflag & (ICANON | ECHO | ISIG)) && !(now.c_iflag & (ICRNL | IXON)) &&
-	       !(now.c_oflag & OPOST);
-}
-
-static bool is_cooked(void)
-{
-	struct termios now;
-
-	tcgetattr(follower, &now);
-	return same_termios(&now, &cooked);
+	return console_teardown(state);
 }
 
 /* --- input --- */
@@ -212,8 +53,7 @@ static void test_slow_guest(void **state)
 		room = sent > 1000 ? SIZE_MAX : 16; /* the rest at once */
 		console_input_ready(console);
 		console_input_ready(console);
-		loop_quit(loop);
-		assert_int_equal(loop_run(loop), 0);
+		run_once();
 		run_for(1);
 		if (typed_len == sent)
 			fail_msg("stuck behind %zu bytes", sent);
@@ -406,8 +246,7 @@ static void test_wrap(void **state)
 			console_output(console, sent + at, len);
 			at += len;
 		}
-		loop_quit(loop);
-		assert_int_equal(loop_run(loop), 0);
+		run_once();
 		if (random() % 3 == 0 || at == TOTAL) {
 			run_for(1);
 			len = (size_t)random() % (2 * CHUNK) + 1;
@@ -527,195 +366,7 @@ static void test_end_is_bounded(void **state)
 	assert_true(end.tv_sec - start.tv_sec <= 2);
 }
 
-/* --- terminals --- */
-
-static void test_raw_and_back(void **state)
-{
-	on_terminal();
-	assert_true(is_raw());
-	console_destroy(console);
-	console = NULL;
-	assert_true(is_cooked());
-	/* A second time, as after a failed start. */
-	assert_int_equal(console_create(loop, follower, follower, &ops, NULL, &console), 0);
-	assert_true(is_raw());
-	/* A shell took it meanwhile (SIGSTOP, SIGCONT). */
-	tcsetattr(follower, TCSANOW, &cooked);
-	console_resumed(console);
-	assert_true(is_raw());
-	console_destroy(console);
-	console = NULL;
-	assert_true(is_cooked());
-}
-
-/* Output to a pipe, input from a terminal, and the other way round. */
-static void test_half_a_terminal(void **state)
-{
-	new_terminal();
-	assert_int_equal(console_create(loop, follower, out_fd[1], &ops, NULL, &console), 0);
-	assert_true(is_raw());
-	type(leader, "\001h");
-	assert_true(read_all(out_fd[0], typed, 1000) > 20);
-	console_destroy(console);
-	assert_true(is_cooked());
-	assert_int_equal(console_create(loop, in_fd[0], follower, &ops, NULL, &console), 0);
-	assert_true(is_cooked());
-	type(in_fd[1], "\001x");
-	assert_int_equal(quits, 0);
-	console_destroy(console);
-	console = NULL;
-	assert_true(is_cooked());
-}
-
-static void test_escapes(void **state)
-{
-	on_terminal();
-	type(leader, "a\001\001b\001qc\003\004\r\n");
-	assert_typed("a\001bc\003\004\r\n");
-	assert_int_equal(quits, 0);
-	/* In two reads. */
-	type(leader, "\001");
-	assert_typed("a\001bc\003\004\r\n");
-	type(leader, "x");
-	assert_int_equal(quits, 1);
-	type(leader, "z\001");
-	type(leader, "\001");
-	assert_typed("a\001bc\003\004\r\nz\001");
-	type(leader, "d\001xe\001");
-	type(leader, "xf");
-	assert_int_equal(quits, 3);
-	assert_typed("a\001bc\003\004\r\nz\001def");
-	assert_said(leader, "");
-}
-
-static void test_help(void **state)
-{
-	char help[1001] = "";
-
-	on_terminal();
-	type(leader, "\001h");
-	assert_true(read_all(leader, (uint8_t *)help, 1000) > 0);
-	assert_says(help, "Ctrl-A x");
-	assert_says(help, "Ctrl-A h");
-	/* Raw: each line needs its carriage return. */
-	for (char *at = help; (at = strchr(at, '\n')); at++)
-		assert_true(at > help && at[-1] == '\r');
-	assert_int_equal(typed_len, 0);
-}
-
-/* What Ctrl-A is for: a guest that hangs and takes nothing any more. */
-static void test_quit_of_hung_guest(void **state)
-{
-	char line[101];
-
-	memset(line, 'k', 100);
-	line[100] = '\0';
-	room = 16;
-	on_terminal();
-	for (int i = 0; i < 10; i++)
-		type(leader, line);
-	type(leader, "\001x");
-	assert_int_equal(quits, 1);
-	assert_sleeps();
-	/* It was only slow: what was typed meanwhile is there. */
-	room = SIZE_MAX;
-	console_input_ready(console);
-	run_for(10);
-	assert_int_equal(typed_len, 1000);
-}
-
-/* For ever: more is typed than is kept. */
-static void test_quit_after_much(void **state)
-{
-	static char block[2000];
-
-	memset(block, 'k', sizeof(block));
-	room = 0;
-	on_terminal();
-	for (int i = 0; i < 60; i++) {
-		assert_true(write(leader, block, sizeof(block)) > 0);
-		run_for(2);
-	}
-	type(leader, "\001x");
-	assert_int_equal(quits, 1);
-	room = SIZE_MAX;
-	console_input_ready(console);
-	run_for(10);
-	assert_true(typed_len >= 256 && typed_len < 120000);
-	type(leader, "more");
-	assert_memory_equal(typed + typed_len - 4, "more", 4);
-}
-
-/* A terminal nobody reads must not hold the loop, which has the power button. */
-static void test_stalled_terminal(void **state)
-{
-	static uint8_t sent[200000], got[200000];
-	size_t have = 0;
-
-	memset(sent, 'x', sizeof(sent));
-	alarm(20);
-	on_terminal();
-	/* Odd lengths, so that there is room, but less than for a whole write. */
-	for (size_t at = 0; at < sizeof(sent); at += 625) {
-		console_output(console, sent + at, 625);
-		run_for(1); /* this is where it hung */
-	}
-	alarm(0);
-	assert_sleeps();
-	type(leader, "\001x");
-	assert_int_equal(quits, 1);
-	for (int i = 0; i < 500 && have < sizeof(sent); i++) {
-		have += read_all(leader, got + have, sizeof(got) - have);
-		run_for(1);
-	}
-	assert_int_equal(have, sizeof(sent));
-	assert_memory_equal(got, sent, have);
-	/* The person's own description of the terminal still blocks, as it was. */
-	assert_int_equal(fcntl(follower, F_GETFL) & O_NONBLOCK, 0);
-}
-
-static void test_hangup(void **state)
-{
-	on_terminal();
-	run_for(5);
-	close(leader);
-	leader = -1;
-	run_for(10);
-	say("nobody there");
-	run_for(10);
-	assert_sleeps();
-	close(follower);
-}
-
-/* The terminal is put back even by a crash. */
-static void test_crash(void **state)
-{
-	static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS};
-
-	new_terminal();
-	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
-		pid_t pid = fork();
-		int status;
-
-		if (pid == 0) {
-			struct loop *l;
-
-			if (loop_create("child", &l) < 0 ||
-			    console_create(l, follower, follower, &ops, NULL, &console) < 0)
-				_exit(1);
-			if (!is_raw())
-				_exit(2);
-			raise(signals[i]);
-			_exit(3);
-		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
-		assert_int_equal(WTERMSIG(status), signals[i]);
-		assert_true(is_cooked());
-	}
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, console_setup, teardown)
 
 int main(void)
 {
@@ -734,21 +385,10 @@ int main(void)
 		TEST(test_nothing),
 		TEST(test_last_words),
 		TEST(test_end_is_bounded),
-		TEST(test_raw_and_back),
-		TEST(test_half_a_terminal),
-		TEST(test_escapes),
-		TEST(test_help),
-		TEST(test_quit_of_hung_guest),
-		TEST(test_quit_after_much),
-		TEST(test_stalled_terminal),
-		TEST(test_hangup),
-		TEST(test_crash),
 	};
-	struct loop *probe;
 
 	signal(SIGPIPE, SIG_IGN); /* as machine_run does */
-	if (loop_create("probe", &probe) < 0)
+	if (!loop_works())
 		return 77;
-	loop_destroy(probe);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
