@@ -7,6 +7,7 @@
 
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "tests/guest/lib/pci.h"
 
 #define FREE_ADDR (LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE - 0x1000000)

@@ -3,6 +3,7 @@
  * Requests no driver should send. Each gets an error status or breaks the device
  * (NEEDS_RESET); then the device is reset and reads a sector as ever.
  */
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
 

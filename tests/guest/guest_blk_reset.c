@@ -3,6 +3,7 @@
  * Resets with requests in flight: once the status reads 0 the device writes no more to memory
  * (virtio 1.2, 2.4.1), and it works again afterwards.
  */
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
 

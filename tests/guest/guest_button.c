@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Says "ready", waits for the power button as ACPI shows it, and powers off. */
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define PWRBTN 0x0100

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Says "ready"; then sends back each line it gets, until it gets "end". */
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 
 void guest_main(void)
 {

@@ -4,6 +4,7 @@
  * to the last byte; behind it, and where no device is, everything reads as ones.
  */
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "vmm/layout.h"
 
 static uint64_t map(uint64_t addr)

@@ -6,8 +6,10 @@
  */
 #include <linux/pci_regs.h>
 
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "tests/guest/lib/pci.h"
 #include "tests/guest/lib/smp.h"
 

@@ -5,7 +5,9 @@
  */
 #include <linux/virtio_net.h>
 
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "tests/guest/lib/virtio.h"
 
 #define RX 0

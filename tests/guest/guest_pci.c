@@ -6,6 +6,7 @@
 #include <linux/pci_regs.h>
 
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "tests/guest/lib/pci.h"
 
 static void compare(unsigned int slot, unsigned int reg)

@@ -3,6 +3,7 @@
  * cpus=N: each processor starts by INIT and SIPI sent to its 32-bit APIC id, and finds that id
  * and a topology of one socket with N cores in CPUID.
  */
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
 #include "tests/guest/lib/smp.h"
 

@@ -2,6 +2,7 @@
 #include "tests/guest/lib/disk.h"
 
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 
 void disk_reopen(struct disk *disk)
 {

@@ -3,6 +3,8 @@
 
 #include <stdarg.h>
 
+#include "tests/guest/lib/cpu.h"
+#include "tests/guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define PTE_2M 0xE7ull

@@ -4,6 +4,7 @@
 #include <linux/pci_regs.h>
 
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 
 static void select(unsigned int slot, unsigned int fn, unsigned int reg)
 {

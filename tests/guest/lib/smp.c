@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/guest/lib/smp.h"
 
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
 
 #define MSR_APIC_BASE 0x1B

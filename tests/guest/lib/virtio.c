@@ -3,7 +3,9 @@
 
 #include <linux/pci_regs.h>
 
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
 #include "tests/guest/lib/pci.h"
 
 #define PATIENCE_CYCLES 30000000000ull
