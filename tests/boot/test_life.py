@@ -11,13 +11,13 @@ def test_disk_keeps_what_was_written(boot, images):
     """Across a whole shutdown, and qemu-img finds nothing to complain of."""
     disk = "%s/debian.qcow2" % images
     check = ["qemu-img", "check", disk]
-    vm = boot("cloud")
+    vm = boot("bzImage", cmdline=CMDLINE)
     vm.check("dd if=/dev/urandom of=/root/kept bs=1M count=20 status=none", 30 * SLOW)
     first = vm.check("sha256sum /root/kept")
     vm.send("poweroff\n")
     assert vm.wait(30 * SLOW) == 0
     subprocess.run(check, check=True)
-    vm = boot("cloud")
+    vm = boot("bzImage", cmdline=CMDLINE)
     assert vm.check("sha256sum /root/kept", 30 * SLOW) == first
     vm.check("rm /root/kept")
     vm.poweroff()
