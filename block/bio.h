@@ -20,7 +20,7 @@ struct bio_ops {
 		      unsigned int iovcnt, uint64_t offset);
 	void (*writev)(struct bio *bio, struct loop_op *op, const struct iovec *iov,
 		       unsigned int iovcnt, uint64_t offset);
-	void (*fdatasync)(struct bio *bio, struct loop_op *op);
+	void (*fdatasync)(struct bio *bio, struct loop_op *op); /* for bio_flush */
 	/* `mode` as fallocate(2) */
 	void (*fallocate)(struct bio *bio, struct loop_op *op, int mode, uint64_t offset,
 			  uint64_t len);
@@ -38,8 +38,16 @@ struct bio_ops {
 	void (*destroy)(struct bio *bio);
 };
 
+/* Private to bio.c, but for `err`. */
+struct bio_flushing {
+	struct loop_op op;
+	struct loop_op *running, *waiting; /* who shares the sync under way, and the next */
+	int err; /* of the first that failed, for good: what was lost is unknown */
+};
+
 struct bio {
 	const struct bio_ops *ops;
+	struct bio_flushing flushing;
 	uint64_t size_bytes;   /* when opened */
 	uint32_t io_align;     /* lengths and offsets: 1, or 512 under O_DIRECT */
 	uint32_t mem_align;    /* addresses: 1, or what O_DIRECT needs */
@@ -48,6 +56,13 @@ struct bio {
 
 /* The file `fd`, which the bio closes in the end, on `loop`. 0 or -errno; logs as `name`. */
 int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio **out);
+
+/*
+ * What was written before is on stable storage: op->done(op, 0 or -errno), later. One fdatasync
+ * at a time, because the kernel tells of a lost page once per open file: of two at a time one
+ * would hear that all is well. Who asks while one runs shares the next. An error is for good.
+ */
+void bio_flush(struct bio *bio, struct loop_op *op);
 
 /* Accepts NULL. */
 static inline void bio_destroy(struct bio *bio)

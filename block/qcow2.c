@@ -81,7 +81,7 @@ static void mark_written(struct xfer *xfer, int err)
 	struct qcow2 *q = CONTAINER_OF(xfer, struct qcow2, mark_xfer);
 
 	q->mark_op.done = mark_synced;
-	q->blk.bio->ops->fdatasync(q->blk.bio, &q->mark_op);
+	bio_flush(q->blk.bio, &q->mark_op);
 }
 
 int q2_corrupt(struct qcow2 *q, const char *what, uint64_t where)
@@ -152,7 +152,7 @@ static int write_back(struct qcow2 *q)
 		q2_free_kick(q);
 		bio->ops->run_sync(bio);
 	}
-	return q->failed ? -EIO : bio_fdatasync_sync(bio);
+	return q->failed ? -EIO : bio_flush_sync(bio);
 }
 
 /* Give back what the file was extended by and was not used. */

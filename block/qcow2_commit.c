@@ -234,7 +234,7 @@ static void commit_next(struct qcow2 *q)
 		return;
 	}
 	commit->op.done = synced;
-	q->blk.bio->ops->fdatasync(q->blk.bio, &commit->op);
+	bio_flush(q->blk.bio, &commit->op);
 }
 
 static void no_memory(struct loop_op *op, int res)

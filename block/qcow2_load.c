@@ -202,7 +202,7 @@ static int clear_autoclear(struct qcow2 *q)
 	memset(q->sector + QCOW2_AT_AUTOCLEAR, 0, 8);
 	r = bio_write_sync(q->blk.bio, q->sector, 512, 0);
 	if (!r)
-		r = bio_fdatasync_sync(q->blk.bio);
+		r = bio_flush_sync(q->blk.bio);
 	if (r < 0)
 		log_error("disk %s: cannot write its header: %s", q->blk.name, strerror(-r));
 	return r;

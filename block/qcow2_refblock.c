@@ -61,7 +61,7 @@ static void pointer_written(struct xfer *xfer, int err)
 		return;
 	}
 	q->prep.op.done = pointer_synced;
-	q->blk.bio->ops->fdatasync(q->blk.bio, &q->prep.op);
+	bio_flush(q->blk.bio, &q->prep.op);
 }
 
 /* One entry of the table, that is, its sector. */
@@ -124,7 +124,7 @@ static void content_written(struct xfer *xfer, int err)
 		return;
 	}
 	q->prep.op.done = content_synced;
-	q->blk.bio->ops->fdatasync(q->blk.bio, &q->prep.op);
+	bio_flush(q->blk.bio, &q->prep.op);
 }
 
 /* `blocks` refcount blocks from `start` on, which count `used` clusters from there. */

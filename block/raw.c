@@ -13,7 +13,7 @@ struct raw {
 	struct blk blk;
 	bool can_punch;
 	bool can_zero_range;
-	bool sync_failed; /* for good: what the failed sync lost is unknown */
+	bool told_failed;
 };
 
 /* In blk_req.priv */
@@ -63,8 +63,8 @@ static void raw_flushed(struct loop_op *op, int res)
 {
 	struct raw_req *r = CONTAINER_OF(op, struct raw_req, op);
 
-	if (res < 0 && !r->raw->sync_failed) {
-		r->raw->sync_failed = true;
+	if (res < 0 && !r->raw->told_failed) {
+		r->raw->told_failed = true;
 		log_error("disk %s: sync failed: %s (written data may be lost; no more writes "
 			  "are accepted)", r->raw->blk.name, strerror(-res));
 	}
@@ -133,7 +133,7 @@ static void raw_submit(struct blk *blk, struct blk_req *req)
 	struct raw *raw = CONTAINER_OF(blk, struct raw, blk);
 
 	r->raw = raw;
-	if (raw->sync_failed && req->op != BLK_READ) {
+	if (blk->bio->flushing.err && req->op != BLK_READ) {
 		raw_defer(r, raw_refused);
 		return;
 	}
@@ -150,7 +150,7 @@ static void raw_submit(struct blk *blk, struct blk_req *req)
 		break;
 	case BLK_FLUSH:
 		r->op.done = raw_flushed;
-		blk->bio->ops->fdatasync(blk->bio, &r->op);
+		bio_flush(blk->bio, &r->op);
 		break;
 	case BLK_DISCARD:
 		if (raw->can_punch)
@@ -170,7 +170,7 @@ static int raw_flush_and_free(struct blk *blk)
 	int r = 0;
 
 	if (!blk->info.readonly)
-		r = raw->sync_failed ? -EIO : bio_fdatasync_sync(blk->bio);
+		r = bio_flush_sync(blk->bio);
 	if (r < 0)
 		log_error("disk %s: not all could be written: %s", blk->name, strerror(-r));
 	blk_finish(blk);

@@ -285,12 +285,12 @@ int bio_write_sync(struct bio *bio, const void *buf, uint64_t len, uint64_t offs
 	return wait.err;
 }
 
-int bio_fdatasync_sync(struct bio *bio)
+int bio_flush_sync(struct bio *bio)
 {
 	struct sync_wait wait = {.op.done = sync_op_done, .err = -EIO};
 
 	bio->ops->begin_sync(bio);
-	bio->ops->fdatasync(bio, &wait.op);
+	bio_flush(bio, &wait.op);
 	bio->ops->run_sync(bio);
 	return wait.err;
 }

@@ -42,7 +42,7 @@ void xfer_write_buf(struct xfer *xfer, struct bio *bio, const void *buf, uint64_
 /* Synchronously, with nothing in flight: 0 or -errno. `buf` as aligned as the bio asks. */
 int bio_read_sync(struct bio *bio, void *buf, uint64_t len, uint64_t offset);
 int bio_write_sync(struct bio *bio, const void *buf, uint64_t len, uint64_t offset);
-int bio_fdatasync_sync(struct bio *bio);
+int bio_flush_sync(struct bio *bio);
 
 /* ZERO_BLOCK_BYTES zeroes, aligned to a page. */
 #define ZERO_BLOCK_BYTES 65536u

@@ -18,7 +18,7 @@ struct loop_watch;
 /* One asynchronous operation; lives in its owner until `done`, which runs exactly once. */
 struct loop_op {
 	void (*done)(struct loop_op *op, int res); /* res: bytes or 0, or -errno */
-	struct loop_op *next;                      /* private */
+	struct loop_op *next;                      /* for who holds it: the loop, or others before */
 };
 
 /* One call from another thread; lives in its owner until `fn` runs. */

@@ -235,10 +235,60 @@ static void test_raw(void **state)
 	sim_destroy(sim);
 }
 
+/* The kernel tells of lost data once: of two flushes at a time both must hear of it. */
+static void two_flushes(struct sim *sim, struct blk *blk)
+{
+	static unsigned char data[4096];
+	int results[2] = {1, 1};
+	struct iovec iov[2][2] = {{{0}, {&results[0], 0}}, {{0}, {&results[1], 0}}};
+	struct blk_req req[2];
+
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), 0);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), 0);
+	capture_log_start();
+	sim->fail_after = 0;
+	sim->fail_errno = -EIO;
+	for (int i = 0; i < 2; i++) {
+		req[i] = (struct blk_req){.op = BLK_FLUSH, .iov = iov[i], .done = note_result};
+		blk_submit(blk, &req[i]);
+	}
+	sim_run(sim);
+	assert_int_equal(results[0], -EIO);
+	assert_int_equal(results[1], -EIO);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), -EIO);
+	assert_int_equal(blk_close(blk), -EIO);
+	capture_log_end();
+}
+
+static void test_two_flushes(void **state)
+{
+	const char *base = temp_path("flushes.qcow2");
+	struct sim *sim;
+	struct blk *blk;
+
+	for (uint64_t seed = 1; seed <= 8; seed++) {
+		sim = sim_create(seed);
+		sim->size = sim->bio.size_bytes = 1 << 20;
+		assert_int_equal(raw_create(&sim->bio, "test", false, &blk), 0);
+		two_flushes(sim, blk);
+		sim_destroy(sim);
+	}
+	assert_int_equal(shell("qemu-img create -f qcow2 %s 8M", base), 0);
+	for (uint64_t seed = 1; seed <= 8; seed++) {
+		sim = sim_create(seed);
+		sim_load(sim, base);
+		assert_int_equal(open_sim(sim, 0, &blk), 0);
+		two_flushes(sim, blk);
+		sim_destroy(sim);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_raw),
+		cmocka_unit_test(test_two_flushes),
 		cmocka_unit_test(test_held_read),
 		cmocka_unit_test(test_faults),
 	};
