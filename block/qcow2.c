@@ -212,7 +212,9 @@ static void init_state(struct qcow2 *q)
 	LIST_INIT(&q->owned);
 	LIST_INIT(&q->new_l2);
 	q->run_bytes = RUN_BYTES_FIRST;
-	q->file_clusters = (q->blk.bio->size_bytes + q->cluster_bytes - 1) >> q->cluster_bits;
+	q->file_clusters = q->blk.bio->size_bytes >> q->cluster_bits;
+	if (!q->blk.bio->is_device && (q->blk.bio->size_bytes & (q->cluster_bytes - 1)))
+		q->file_clusters++; /* the file grows to it; a device does not */
 	q->can_punch = true;
 	q->can_zero_range = true;
 	q->can_fallocate = true;

@@ -167,9 +167,19 @@ static int prep_slice(struct qcow2 *q, uint64_t cluster, struct q2_slice **out)
 	*out = NULL;
 	if (!q2_has_refblock(q, cluster))
 		return 0;
-	if (q2_cache_grow(q, cluster + 1) < 0)
-		return -ENOMEM;
 	return q2_slice_get(q, Q2_REFCOUNT, cluster >> q->rc_slice_bits, &q->prep.wait, out);
+}
+
+/* Refcounts that call metadata free are not to be believed in anything. */
+static bool prep_damaged(struct qcow2 *q)
+{
+	const struct q2_prep *prep = &q->prep;
+
+	if (!q2_meta_any(q, prep->start, prep->count))
+		return false;
+	q2_prep_end(q, q2_corrupt(q, "metadata that is counted as free",
+				  prep->start << q->cluster_bits));
+	return true;
 }
 
 static void prep_allocated(struct loop_op *op, int res)
@@ -221,7 +231,7 @@ static void prep_extend(struct qcow2 *q)
 	} while (!prep->count);
 	if (r < 0)
 		q2_prep_end(q, r);
-	if (r)
+	if (r || prep_damaged(q))
 		return;
 	prep->at_end = true;
 	prep->op.done = prep_allocated;
@@ -235,14 +245,37 @@ static void prep_extend(struct qcow2 *q)
 
 static void prep_zero(struct qcow2 *q);
 
+/* Where anything fails there are no zeroes to rely on: writes will fill. */
+static void prep_reserved(struct loop_op *op, int res)
+{
+	struct qcow2 *q = CONTAINER_OF(op, struct qcow2, prep.op);
+
+	q->prep.zeroed = res >= 0;
+	q2_prep_found(q);
+}
+
+/* A hole has no space yet, and a table in it could then not be written. */
+static void prep_reserve(struct qcow2 *q)
+{
+	struct q2_prep *prep = &q->prep;
+
+	prep->op.done = prep_reserved;
+	q->blk.bio->ops->fallocate(q->blk.bio, &prep->op, FALLOC_FL_KEEP_SIZE,
+				   prep->start << q->cluster_bits,
+				   prep->count << q->cluster_bits);
+}
+
 static void prep_zeroed(struct loop_op *op, int res)
 {
 	struct qcow2 *q = CONTAINER_OF(op, struct qcow2, prep.op);
 	struct q2_prep *prep = &q->prep;
 
-	prep->zeroed = res >= 0;
+	if (res >= 0 && (prep->mode & FALLOC_FL_PUNCH_HOLE)) {
+		prep_reserve(q);
+		return;
+	}
 	if (!q2_unsupported(res)) {
-		q2_prep_found(q); /* without zeroes if it failed: writes will fill */
+		prep_reserved(op, res);
 		return;
 	}
 	if (prep->mode & FALLOC_FL_ZERO_RANGE)
@@ -257,6 +290,7 @@ static void prep_zero(struct qcow2 *q)
 {
 	struct q2_prep *prep = &q->prep;
 
+	prep->zeroed = false;
 	if (!q->can_zero_range && !q->can_punch) {
 		q2_prep_found(q);
 		return;
@@ -287,8 +321,8 @@ static void prep_find(struct qcow2 *q)
 		q->scan = prep->count ? prep->start + prep->count : end;
 		if (prep->count) {
 			prep->at_end = false;
-			prep->zeroed = false;
-			prep_zero(q);
+			if (!prep_damaged(q))
+				prep_zero(q);
 			return;
 		}
 		prep->budget -= prep->budget ? 1 : 0;

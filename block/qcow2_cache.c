@@ -70,18 +70,18 @@ int q2_cache_init(struct qcow2 *q, uint32_t bytes)
 	cache->map_len[Q2_L2] = slices;
 	if (!cache->slices || !cache->maps[Q2_L2])
 		return -ENOMEM;
-	return q2_cache_grow(q, q->file_clusters);
+	return 0;
 }
 
-int q2_cache_grow(struct qcow2 *q, uint64_t clusters)
+/* Refcounts: there are as many slices as the file has grown to need. */
+static int grow_map(struct qcow2 *q, uint64_t index)
 {
-	uint64_t *len = &q->cache.map_len[Q2_REFCOUNT];
-	uint64_t want = (clusters >> q->rc_slice_bits) + 1;
+	uint64_t *len = &q->cache.map_len[Q2_REFCOUNT], want;
 	struct q2_slice **map;
 
-	if (want <= *len)
+	if (index < *len)
 		return 0;
-	want = MAX(want, 2 * *len);
+	want = MAX(index + 1, 2 * *len);
 	map = realloc(q->cache.maps[Q2_REFCOUNT], want * sizeof(*map));
 	if (!map)
 		return -ENOMEM;
@@ -228,8 +228,11 @@ static int slice_load(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct
 int q2_slice_get(struct qcow2 *q, enum q2_kind kind, uint64_t index, struct q2_wait *wait,
 		 struct q2_slice **out)
 {
-	struct q2_slice *slice = q->cache.maps[kind][index];
+	struct q2_slice *slice;
 
+	if (kind == Q2_REFCOUNT && grow_map(q, index) < 0)
+		return -ENOMEM;
+	slice = q->cache.maps[kind][index];
 	if (!slice)
 		return slice_load(q, kind, index, wait);
 	if (!slice->loaded) {

@@ -55,8 +55,6 @@ void q2_slice_pin(struct q2_slice *slice);
 void q2_slice_unpin(struct q2_slice *slice);
 void q2_cache_room(struct qcow2 *q); /* there may be room: wake who waits, later */
 uint64_t q2_slice_host(const struct qcow2 *q, const struct q2_slice *slice);
-/* Let refcounts of `clusters` host clusters be cached. 0 or -ENOMEM. */
-int q2_cache_grow(struct qcow2 *q, uint64_t clusters);
 /* Too much is dirty: park until a commit is done. */
 int q2_dirty_room(struct qcow2 *q, struct q2_wait *wait);
 

@@ -23,7 +23,8 @@ struct q2_l2_new {
 	struct q2_waitq waiters;
 };
 
-static void end(struct q2_l2_new *n, int err)
+/* Returns what came of it. */
+static int end(struct q2_l2_new *n, int err)
 {
 	struct qcow2 *q = n->q;
 	struct q2_waitq waiters;
@@ -43,6 +44,7 @@ static void end(struct q2_l2_new *n, int err)
 	free(n->buf);
 	free(n);
 	q2_waitq_wake(&waiters, err);
+	return err;
 }
 
 static void written(struct xfer *xfer, int err)
@@ -72,8 +74,6 @@ static int start(struct q2_l2_new *n)
 	if (r)
 		return r;
 	n->host = got.cluster << q->cluster_bits;
-	if (q2_meta_any(q, got.cluster, 1))
-		return q2_corrupt(q, "a free cluster that is metadata", n->host);
 	if (n->old) {
 		n->buf = aligned_alloc(4096, align_up(q->cluster_bytes, 4096));
 		if (!n->buf)
@@ -136,9 +136,8 @@ int q2_l2_ensure(struct qcow2 *q, uint64_t guest, struct q2_wait *wait)
 	q2_waitq_init(&n->waiters);
 	LIST_INSERT_HEAD(&q->new_l2, n, entry);
 	r = start(n);
-	if (r == Q2_PARKED)
-		q2_waitq_add(&n->waiters, wait);
-	else
-		end(n, r); /* nobody waits yet */
-	return r;
+	if (r != Q2_PARKED)
+		return end(n, r); /* nobody waits yet */
+	q2_waitq_add(&n->waiters, wait);
+	return Q2_PARKED;
 }

@@ -189,6 +189,8 @@ void q2_prep_refblock(struct qcow2 *q)
 		r = plan_table(q);
 	used = prep->blocks + prep->table_clusters;
 	bytes = bytes_of(q, used);
+	if (!r && q2_meta_any(q, prep->start, used))
+		r = q2_corrupt(q, "metadata that is not counted", bytes_of(q, prep->start));
 	prep->buf = r ? NULL : aligned_alloc(4096, align_up(bytes, 4096));
 	if (!r && !prep->buf)
 		r = -ENOMEM;

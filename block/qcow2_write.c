@@ -64,18 +64,23 @@ static void limit_clusters(const struct qcow2 *q, struct target *t, uint64_t clu
 	t->len = MIN(t->len, (clusters << q->cluster_bits) - t->skip);
 }
 
-/* Clusters that go the same way: in a row on the host, where they stay. */
+/*
+ * Clusters that go the same way: in a row on the host, where they stay; else with an old one
+ * each that can be given up. Where one can not, it is the next step's first, which is checked.
+ */
 static void limit_to_alike(const struct qcow2 *q, struct target *t)
 {
 	bool stays = t->way == WAY_IN_PLACE || t->way == WAY_KEEP;
 	uint64_t n = 1;
 
 	for (; n < t->clusters; n++) {
-		uint64_t entry = entry_at(t, n);
+		uint64_t entry = entry_at(t, n), host = entry & QCOW2_OFFSET;
 
 		if (way_of(q, entry) != t->way)
 			break;
-		if (stays && (entry & QCOW2_OFFSET) != t->host + (n << q->cluster_bits))
+		if (stays && host != t->host + (n << q->cluster_bits))
+			break;
+		if (!stays && host && !q2_host_valid(q, host, q->cluster_bytes))
 			break;
 	}
 	limit_clusters(q, t, n);
@@ -122,9 +127,11 @@ static int find_target(struct q2_req *r, uint64_t len, struct target *t)
 	return 0;
 }
 
-/* Never write guest data over metadata, whatever the tables say. */
-static int check_overlap(struct qcow2 *q, uint64_t host, uint64_t clusters)
+/* Before a write there: never over metadata, whatever the tables say. */
+static int check_host(struct qcow2 *q, uint64_t host, uint64_t clusters)
 {
+	if ((host >> q->cluster_bits) + clusters > q->file_clusters)
+		q->wrote_past_end = true;
 	if (!q2_meta_any(q, host >> q->cluster_bits, clusters))
 		return 0;
 	return q2_corrupt(q, "a data cluster that is metadata as well", host);
@@ -318,15 +325,13 @@ static int start_in_place(struct q2_req *r, const struct target *t)
 	const struct blk_req *req = q2_blk_req(r);
 	struct qcow2 *q = r->q;
 	struct q2_piece *piece;
-	int err = check_overlap(q, t->host, t->clusters);
+	int err = check_host(q, t->host, t->clusters);
 
 	if (err)
 		return err;
 	piece = q2_piece_get(r, Q2_PIECE_IO);
 	if (!piece)
 		return -ENOMEM;
-	if (t->host + (t->clusters << q->cluster_bits) > q->file_clusters << q->cluster_bits)
-		q->wrote_past_end = true;
 	piece->xfer.done = written;
 	if (req->op == BLK_WRITE && t->len == req->len_bytes) {
 		q2_req_advance(r, t->len);
@@ -399,7 +404,7 @@ static int start_new(struct q2_req *r, struct target *t)
 		return err;
 	}
 	limit_clusters(q, t, got.count);
-	err = check_overlap(q, got.cluster << q->cluster_bits, got.count);
+	err = check_host(q, got.cluster << q->cluster_bits, got.count);
 	if (err) {
 		cow_put(q, cow);
 		return err;
@@ -428,6 +433,6 @@ int q2_write_step(struct q2_req *r, uint64_t len)
 	limit_clusters(q, &t, clusters);
 	if (t.way != WAY_KEEP)
 		return start_new(r, &t);
-	err = check_overlap(q, t.host, t.clusters);
+	err = check_host(q, t.host, t.clusters);
 	return err ? err : start_alloc(r, &t, t.host, false, true, NULL);
 }

@@ -67,6 +67,8 @@ static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
 			break;
 		if (a->host && (entry & QCOW2_OFFSET) != a->host + (n << q->cluster_bits))
 			break;
+		if (!a->host && !q2_host_valid(q, entry & QCOW2_OFFSET, q->cluster_bytes))
+			break; /* next time it is the first, and checked */
 	}
 	a->count = n;
 }

@@ -233,7 +233,9 @@ static int do_allocate(struct sim *sim, const struct sim_op *o)
 	if ((o->mode & FALLOC_FL_PUNCH_HOLE) ? sim->no_punch
 	    : (o->mode & FALLOC_FL_ZERO_RANGE) ? sim->no_zero_range : sim->no_fallocate)
 		return -EOPNOTSUPP;
-	if (!o->mode) {
+	if (o->mode == FALLOC_FL_KEEP_SIZE) {
+		sim->reserved++;
+	} else if (!o->mode) {
 		/* Of the file's size a cut knows by a write of nothing at its end. */
 		sim->size = MAX(sim->size, o->offset + o->len);
 		note_write(sim, sim->size, 0, NULL);

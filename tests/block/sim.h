@@ -41,6 +41,7 @@ struct sim {
 	int fail_errno;
 	bool fail_from_then_on; /* and all later ones */
 	unsigned long ops;      /* that came so far, but for deferred calls */
+	unsigned long reserved; /* fallocate calls for space alone */
 	bool no_punch, no_fallocate, no_zero_range;
 	bool hold_reads;        /* they wait */
 };

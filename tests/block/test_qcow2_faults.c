@@ -197,6 +197,57 @@ static void test_held_read(void **state)
 	sim_destroy(sim);
 }
 
+/* Where zeroes can be had only as a hole, a hole has no space, and gets some before use. */
+static void test_reserve(void **state)
+{
+	static unsigned char data[65536];
+	const char *base = temp_path("reserve.qcow2");
+	struct sim *sim = sim_create(1);
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o compat=0.10 %s 64M", base), 0);
+	sim_load(sim, base);
+	sim->no_zero_range = true;
+	assert_int_equal(open_sim(sim, 0, &blk), 0);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, data, sizeof(data)), 0);
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 65536), 0);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(sim->reserved, 0);
+	for (uint64_t i = 1; i < 200; i++)
+		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512), 0);
+	assert_int_equal(sim->reserved, 1);
+	assert_int_equal(blk_close(blk), 0);
+	sim_save(sim, image);
+	assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);
+	sim_destroy(sim);
+}
+
+/* A device does not grow: its end that is less than a cluster is no cluster. */
+static void test_device_end(void **state)
+{
+	static unsigned char data[65536];
+	const char *base = temp_path("device.qcow2");
+	struct sim *sim = sim_create(1);
+	uint64_t size, i = 0;
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 %s 8M", base), 0);
+	sim_load(sim, base);
+	size = (4 << 20) + 17 * 1024;
+	sim->size = sim->bio.size_bytes = size;
+	sim->bio.is_device = true;
+	assert_int_equal(open_sim(sim, 0, &blk), 0);
+	while (run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512) == 0)
+		i++;
+	assert_int_equal(i, 64 - 5); /* all but header, tables, and what counts them */
+	while (i--)
+		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 65536), 0);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(sim->size, size);
+	assert_int_equal(blk_close(blk), 0);
+	sim_destroy(sim);
+}
+
 /* Raw: what the file system can not do is done by writing; a failed sync ends writing. */
 static void test_raw(void **state)
 {
@@ -290,6 +341,8 @@ int main(void)
 		cmocka_unit_test(test_raw),
 		cmocka_unit_test(test_two_flushes),
 		cmocka_unit_test(test_held_read),
+		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_device_end),
 		cmocka_unit_test(test_faults),
 	};
 

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "block/qcow2_format.h"
 #include "util/util.h"
 
 static struct loop *loop;
@@ -225,18 +226,29 @@ static void test_truncated(void **state)
 }
 
 /* A file that claims everything and holds nothing must cost next to no memory. */
-static void test_sparse_giant(void **state)
+static void sparse_giant(const char *options)
 {
 	struct rusage before, after;
+	unsigned char buf[512] = {0};
 	struct blk *blk;
 
-	make("compat=1.1,cluster_size=2M");
+	make(options);
 	assert_int_equal(truncate(image, 1ll << 42), 0);
 	getrusage(RUSAGE_SELF, &before);
+	capture_log_start();
 	assert_int_equal(open_image(false, &blk), 0);
+	do_write(loop, blk, buf, 512, 32 << 20);
 	getrusage(RUSAGE_SELF, &after);
 	assert_true(after.ru_maxrss - before.ru_maxrss < 64 << 10);
-	assert_int_equal(blk_close(blk), 0);
+	blk_close(blk);
+	capture_log_end();
+}
+
+static void test_sparse_giant(void **state)
+{
+	sparse_giant("compat=1.1,cluster_size=2M");
+	sparse_giant("compat=1.1,cluster_size=64k");
+	sparse_giant("compat=1.1,cluster_size=512");
 }
 
 /* --- at run time --- */
@@ -311,20 +323,77 @@ static void test_bad_entry_v2(void **state)
 	assert_non_null(strstr(capture_log_end(), "metadata"));
 }
 
-/* Refcounts that call everything free must not get metadata overwritten. */
-static void test_refcounts_zero(void **state)
+/* An allocating write fails, and the image keeps every byte but for the corrupt bit. */
+static void nothing_touched(void)
 {
+	const char *copy = temp_path("copy.qcow2");
 	unsigned char buf[512] = {0};
 	struct blk *blk;
 
-	make("compat=1.1");
-	for (unsigned int i = 0; i < 16; i++)
-		put(base_of(REFBLOCK) + 2 * i, 2, 0);
+	assert_int_equal(shell("cp %s %s", image, copy), 0);
 	capture_log_start();
 	assert_int_equal(open_image(false, &blk), 0);
 	assert_int_equal(do_write(loop, blk, buf, 512, 32 << 20), -EIO);
 	blk_close(blk);
 	expect_marked("metadata", capture_log_end());
+	put(72, 8, 0);
+	assert_int_equal(shell("cmp %s %s", image, copy), 0);
+}
+
+/* Refcounts that call metadata free must not get it overwritten, nor what lies beside it. */
+static void test_refcounts_zero(void **state)
+{
+	make("compat=1.1");
+	for (unsigned int i = 0; i < 16; i++)
+		put(base_of(REFBLOCK) + 2 * i, 2, 0);
+	nothing_touched();
+	make("compat=1.1");
+	put(base_of(REFTABLE), 8, 0);
+	nothing_touched();
+}
+
+/* Far behind the end of the file, where nothing was counted yet. */
+static void test_cluster_far_away(void **state)
+{
+	unsigned char buf[512] = {0};
+	struct blk *blk;
+
+	make("compat=0.10");
+	put(base_of(L2), 8, 0x8000000040000000);
+	capture_log_start();
+	assert_int_equal(open_image(false, &blk), 0);
+	assert_int_equal(do_op(loop, blk, BLK_DISCARD, 0, 65536), 0);
+	do_op(loop, blk, BLK_FLUSH, 0, 0);
+	do_op(loop, blk, BLK_FLUSH, 0, 0);
+	assert_int_equal(do_write(loop, blk, buf, 512, 0), -EIO);
+	blk_close(blk);
+	assert_non_null(strstr(capture_log_end(), "counted as free"));
+}
+
+/* Of clusters that are given up together each is looked at, not the first alone. */
+static void second_is_bad(const char *options, uint64_t bits, enum blk_op op)
+{
+	static unsigned char buf[131072];
+	struct blk *blk;
+
+	make(options);
+	put(base_of(L2), 8, bits | (base_of(L2) + 0x10000));
+	put(base_of(L2) + 8, 8, bits | (base_of(L2) + 0x30200));
+	capture_log_start();
+	assert_int_equal(open_image(false, &blk), 0);
+	assert_int_equal(do_iov(loop, blk, op, true, 0, &(struct iovec){buf, sizeof(buf)}, 1,
+				sizeof(buf)), -EIO);
+	do_op(loop, blk, BLK_FLUSH, 0, 0);
+	blk_close(blk);
+	assert_non_null(strstr(capture_log_end(), "out of place"));
+	assert_int_equal(shell("qemu-io -r -f qcow2 -c 'read -P 5 128k 64k' %s", image), 0);
+}
+
+static void test_second_is_bad(void **state)
+{
+	second_is_bad("compat=0.10", QCOW2_COPIED, BLK_DISCARD);
+	second_is_bad("compat=1.1", 0, BLK_WRITE);
+	second_is_bad("compat=1.1", 0, BLK_WRITE_ZEROES);
 }
 
 /* A reference that was never counted is found when it is dropped. */
@@ -365,6 +434,25 @@ static void test_truncated_written(void **state)
 	assert_int_equal(shell("qemu-img check %s", image), 0);
 	assert_int_equal(shell("qemu-io -f qcow2 -c 'read -P 0x7a 192k 4k' "
 			       "-c 'read -P 0x7a 40M 4k' -c 'read -P 5 0 64k' %s", image), 0);
+}
+
+/* The same where the cluster written to is kept below a zero flag, far behind the end. */
+static void test_truncated_kept(void **state)
+{
+	unsigned char buf[4096];
+	struct blk *blk;
+
+	make("compat=1.1");
+	put(base_of(REFBLOCK) + 2 * 20, 2, 1);
+	put(base_of(L2), 8, QCOW2_COPIED | QCOW2_ZERO | 20 << 16);
+	assert_int_equal(open_image(false, &blk), 0);
+	memset(buf, 'z', sizeof(buf));
+	assert_int_equal(do_write(loop, blk, buf, 4096, 0), 0);
+	assert_int_equal(do_write(loop, blk, buf, 4096, 40 << 20), 0);
+	assert_int_equal(blk_close(blk), 0);
+	assert_int_equal(shell("qemu-img check %s || test $? = 3", image), 0);
+	assert_int_equal(shell("qemu-io -f qcow2 -c 'read -P 0x7a 0 4k' "
+			       "-c 'read -P 0x7a 40M 4k' %s", image), 0);
 }
 
 static void test_compressed(void **state)
@@ -421,7 +509,10 @@ int main(void)
 		cmocka_unit_test(test_bad_entry_v2),
 		cmocka_unit_test(test_refcounts_zero),
 		cmocka_unit_test(test_refcount_of_used_zero),
+		cmocka_unit_test(test_cluster_far_away),
+		cmocka_unit_test(test_second_is_bad),
 		cmocka_unit_test(test_truncated_written),
+		cmocka_unit_test(test_truncated_kept),
 		cmocka_unit_test(test_compressed),
 		cmocka_unit_test(test_autoclear),
 	};
