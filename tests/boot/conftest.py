@@ -26,6 +26,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: only with --all, where guests are emulated")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first: two guests, and the bridge between them."""
+    items.sort(key=lambda item: "bridge" not in item.name)
+
+
 # ---- several machines may share the tests: the first to claim one has it
 
 def claimed(item):

@@ -5,12 +5,9 @@ import json
 import os
 import re
 
-import pytest
-
 from vm import CMDLINE, SLOW
 
 
-@pytest.mark.big
 def test_two_guests_on_one_bridge(boot, images, more_images, bridge):
     links = set(os.listdir("/sys/class/net"))
     guests = []
