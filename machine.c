@@ -187,7 +187,7 @@ static int add_devices(struct machine *machine)
 	r = serial_create(vm, LAYOUT_PORT_COM1, LAYOUT_IRQ_COM1, &serial_ops, machine,
 			  &board->serial);
 	if (r == 0)
-		r = rtc_create(vm, &board->rtc);
+		r = rtc_create(vm, machine->loop, &board->rtc);
 	if (r == 0)
 		r = power_create(vm, &board->power);
 	if (r == 0)
