@@ -125,7 +125,6 @@ static void add_com1(struct aml *aml)
 	aml_end(aml, device);
 }
 
-/* No interrupt: the RTC tells the time and nothing else. */
 static void add_rtc(struct aml *aml)
 {
 	size_t device = aml_device_begin(aml, "RTC");
@@ -134,6 +133,7 @@ static void add_rtc(struct aml *aml)
 	name_eisa_id(aml, "_HID", "PNP0B00");
 	crs = aml_resources_begin(aml);
 	aml_res_io(aml, LAYOUT_PORT_RTC, 2);
+	aml_res_irq(aml, LAYOUT_IRQ_RTC);
 	aml_resources_end(aml, crs);
 	aml_end(aml, device);
 }

@@ -189,6 +189,18 @@ static void test_aml_overflow(void **state)
 	}
 }
 
+/* The RTC's ports and its interrupt: IO(Decode16, 0x70, 0x70, 1, 2) IRQNoFlags() {8} */
+static void test_rtc(void **state)
+{
+	static const uint8_t resources[] = {0x47, 0x01, 0x70, 0x00, 0x70, 0x00, 0x01, 0x02,
+					    0x22, 0x00, 0x01, 0x79, 0x00};
+	struct tables t;
+
+	tables_make(&t, 1);
+	assert_non_null(memmem(t.dsdt.bytes, t.dsdt.len, resources, sizeof(resources)));
+	tables_drop(&t);
+}
+
 static void dump(const char *dir, const char *name, const struct table *table)
 {
 	char path[128];
@@ -271,6 +283,7 @@ int main(void)
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_aml_lengths),
 		cmocka_unit_test(test_aml_overflow),
+		cmocka_unit_test(test_rtc),
 		cmocka_unit_test(test_iasl),
 		cmocka_unit_test(test_e820),
 	};
