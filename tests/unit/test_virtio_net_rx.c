@@ -261,6 +261,61 @@ static void sleeps_without_buffers(void **state)
 	guest_gets(t, 2, BUF_GPA, 200);
 }
 
+/* A network that has its next frame ready whenever one was read, until the last, a long one. */
+static struct {
+	struct test *t;
+	unsigned int left;
+} burst;
+
+static void burst_sends(void)
+{
+	if (!burst.left)
+		return;
+	burst.left--;
+	network_sends(burst.t, burst.left, burst.left ? 100 : 3000);
+}
+
+static ssize_t burst_recv(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+{
+	ssize_t len = fake_net_recv(net, iov, iovcnt);
+
+	if (len > 0)
+		burst_sends();
+	return len;
+}
+
+static const struct net_ops burst_ops = {
+	.send = fake_net_send,
+	.recv = burst_recv,
+	.set_offload = fake_net_set_offload,
+	.set_filter = fake_net_set_filter,
+	.destroy = fake_net_destroy,
+};
+
+/* The last frame of a turn finds too few buffers: the guest's refill must bring the rest. */
+static void last_frame_of_a_turn_waits_for_buffers(void **state)
+{
+	struct test *t = *state;
+
+	t->fake.net.ops = &burst_ops;
+	start(t, F(VIRTIO_NET_F_MRG_RXBUF) | F(VIRTIO_RING_F_EVENT_IDX));
+	for (unsigned int i = 0; i < 64; i++)
+		guest_offers(t, BUF_GPA + i * 1024, 1000);
+	burst.t = t;
+	burst.left = 64; /* NET_BUDGET */
+	burst_sends();
+	for (unsigned int i = 0; i < 63; i++)
+		assert_int_equal(wait_used(t, RX).len, 100);
+	none_used(t, RX);
+	guest_offers(t, BUF_GPA + 64 * 1024, 1000);
+	guest_offers(t, BUF_GPA + 65 * 1024, 1000);
+	kick(t, RX);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(wait_used(t, RX).len, 1000);
+	assert_int_equal(at(t, BUF_GPA + 63 * 1024)[10], 3);
+	assert_int_equal(stats(t).rx_dropped, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +331,7 @@ int main(void)
 		TEST(survives_dust),
 		TEST(ignores_buffers_to_read),
 		TEST(sleeps_without_buffers),
+		TEST(last_frame_of_a_turn_waits_for_buffers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
