@@ -112,6 +112,7 @@ int kvm_init(struct kvm *kvm)
 	kvm->run_size = ioctl(kvm->fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (kvm->run_size < 0) {
 		r = -errno;
+		log_error("/dev/kvm: cannot tell the size of a vCPU's page: %s", strerror(-r));
 		goto err_finish;
 	}
 	kvm->max_vcpus = limit(kvm->fd, KVM_CAP_MAX_VCPUS, 4);
@@ -129,5 +130,7 @@ err_finish:
 void kvm_finish(struct kvm *kvm)
 {
 	free(kvm->cpuid);
+	kvm->cpuid = NULL;
 	close(kvm->fd);
+	kvm->fd = -1;
 }
