@@ -10,15 +10,13 @@
 #include "boot/boot.h"
 #include "util/log.h"
 #include "util/loop.h"
-#include "util/util.h"
 #include "vmm/cpuid.h"
-#include "vmm/layout.h"
+#include "vmm/mem.h"
 
 static int check_size(const struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
 	unsigned int bits = cpuid_phys_bits(machine->kvm.cpuid);
-	uint64_t space = 1ull << MIN(bits, 52u);
 	struct sysinfo info;
 
 	if (config->ncpus > machine->kvm.max_vcpus) {
@@ -26,7 +24,8 @@ static int check_size(const struct machine *machine)
 			  machine->kvm.max_vcpus);
 		return -EINVAL;
 	}
-	if (config->mem_bytes > space - LAYOUT_HIGH_RAM_BASE - LAYOUT_PCI64_SIZE) {
+	/* The 64-bit PCI window may lie outside: no BAR is ever put there. */
+	if (!mem_fits(config->mem_bytes, bits)) {
 		log_error("--mem: %llu MiB do not fit the %u address bits of this host's processor",
 			  (unsigned long long)(config->mem_bytes >> 20), bits);
 		return -EINVAL;

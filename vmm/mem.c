@@ -47,6 +47,15 @@ static int add_region(struct mem *mem, uint64_t gpa, uint64_t len_bytes)
 	return 0;
 }
 
+bool mem_fits(uint64_t len_bytes, unsigned int phys_bits)
+{
+	/* What lies below 4 GiB a PC has in any case. */
+	unsigned int bits = MAX(MIN(phys_bits, 52u), 32u);
+
+	return len_bytes <= LAYOUT_LOW_RAM_MAX ||
+	       len_bytes - LAYOUT_LOW_RAM_MAX <= (1ull << bits) - LAYOUT_HIGH_RAM_BASE;
+}
+
 int mem_init(struct mem *mem, uint64_t len_bytes)
 {
 	uint64_t low = MIN(len_bytes, LAYOUT_LOW_RAM_MAX);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,9 @@ struct mem {
 	unsigned int count;
 	struct mem_region regions[MEM_REGIONS_MAX];
 };
+
+/* Whether RAM of this length ends within so many bits of address. */
+bool mem_fits(uint64_t len_bytes, unsigned int phys_bits);
 
 /* Anonymous memory, split around the hole below 4 GiB. `len_bytes`: multiple of 4096. */
 int mem_init(struct mem *mem, uint64_t len_bytes);

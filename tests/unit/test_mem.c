@@ -43,6 +43,20 @@ static void test_shapes(void **state)
 	}
 }
 
+static void test_fits(void **state)
+{
+	assert_true(mem_fits(4096, 32));
+	assert_true(mem_fits(GIB(3), 32));
+	assert_false(mem_fits(GIB(3) + 4096, 32));
+	assert_true(mem_fits(GIB(2), 36));
+	assert_true(mem_fits(GIB(63), 36));
+	assert_false(mem_fits(GIB(63) + 4096, 36));
+	assert_true(mem_fits(GIB(255), 38));
+	assert_false(mem_fits(GIB(256), 38));
+	assert_false(mem_fits(UINT64_MAX - 4095, 52));
+	assert_false(mem_fits(UINT64_MAX - 4095, 64));
+}
+
 /* Whether all of [gpa, gpa + len) is RAM of one region, worked out without 64-bit overflow. */
 static bool is_ram(size_t shape, uint64_t gpa, uint64_t len)
 {
@@ -156,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shapes),
+		cmocka_unit_test(test_fits),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_pointers),
 		cmocka_unit_test(test_copies),
