@@ -2,6 +2,9 @@
 /*
  * PM1a event block: a status bit stays until the guest writes a one to it; the SCI is high
  * while a status bit is set whose enable bit is set too. Only the power button sets one.
+ * A booting system clears the status before it first enables the button, so a press that came
+ * earlier is kept, and shows when the enable bit rises; until the guest clears it, enabled.
+ *
  * PM1a control: the machine is always in ACPI mode, so SCI_EN reads as one; S5 ends the VM.
  *
  * There is no i8042, only its reset command. Its status port reads as all ones but for bit 1:
@@ -47,6 +50,7 @@ struct power {
 	struct vm *vm;
 	pthread_mutex_t lock; /* guards the fields below */
 	uint16_t status, enable, control;
+	bool pressed; /* and the guest has not answered with the button enabled */
 	bool line;
 };
 
@@ -76,13 +80,19 @@ static void evt_write(void *owner, uint64_t offset, const void *data, unsigned i
 {
 	struct power *power = owner;
 	uint32_t value = 0, written = 0;
+	uint16_t rises;
 
 	memcpy((uint8_t *)&value + offset, data, len);
 	memset((uint8_t *)&written + offset, 0xFF, len);
 	pthread_mutex_lock(&power->lock);
 	power->status &= ~(uint16_t)value;
+	if (value & power->enable & PM1_PWRBTN)
+		power->pressed = false;
+	rises = value >> 16 & PM1_ENABLE_BITS & ~power->enable;
 	power->enable &= ~(written >> 16);
 	power->enable |= value >> 16 & PM1_ENABLE_BITS;
+	if (power->pressed && rises & PM1_PWRBTN)
+		power->status |= PM1_PWRBTN;
 	update_sci(power);
 	pthread_mutex_unlock(&power->lock);
 }
@@ -162,6 +172,7 @@ static const struct {
 void power_press_button(struct power *power)
 {
 	pthread_mutex_lock(&power->lock);
+	power->pressed = true;
 	power->status |= PM1_PWRBTN;
 	update_sci(power);
 	pthread_mutex_unlock(&power->lock);

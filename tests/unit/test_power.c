@@ -58,6 +58,38 @@ static void button_raises_the_sci(void **state)
 	assert_int_equal(fake_end, VM_RUNNING);
 }
 
+/* ACPICA clears the status before it enables an event: a press in early boot must survive it. */
+static void early_press_waits_for_its_enable(void **state)
+{
+	power_press_button(power);
+	out(STS, 2, PWRBTN);
+	assert_int_equal(in(STS, 2), 0);
+	assert_false(fake_lines[LAYOUT_IRQ_SCI]);
+	out(EN, 2, 0x0021); /* of others */
+	assert_int_equal(in(STS, 2), 0);
+	out(EN, 2, 0x0121);
+	assert_true(fake_lines[LAYOUT_IRQ_SCI]);
+	assert_int_equal(in(STS, 2), PWRBTN);
+	/* seen: it does not come again */
+	out(STS, 2, PWRBTN);
+	assert_false(fake_lines[LAYOUT_IRQ_SCI]);
+	out(EN, 2, 0);
+	out(EN, 2, PWRBTN);
+	assert_false(fake_lines[LAYOUT_IRQ_SCI]);
+	assert_int_equal(in(STS, 2), 0);
+}
+
+/* One write clears the status and enables the event. */
+static void early_press_survives_a_wide_write(void **state)
+{
+	power_press_button(power);
+	out(STS, 4, PWRBTN << 16 | PWRBTN);
+	assert_true(fake_lines[LAYOUT_IRQ_SCI]);
+	out(STS, 4, PWRBTN << 16 | PWRBTN);
+	assert_false(fake_lines[LAYOUT_IRQ_SCI]);
+	assert_int_equal(in(STS, 2), 0);
+}
+
 static void acpi_mode_is_on(void **state)
 {
 	assert_int_equal(in(CNT, 2), 0x0001);
@@ -130,6 +162,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(enable_bits_read_back),
 		TEST(button_raises_the_sci),
+		TEST(early_press_waits_for_its_enable),
+		TEST(early_press_survives_a_wide_write),
 		TEST(acpi_mode_is_on),
 		TEST(s5_powers_off),
 		TEST(s5_by_the_high_byte),
