@@ -29,6 +29,7 @@
 #include "stats.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/util.h"
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
@@ -97,18 +98,27 @@ static void signalled(void *arg)
 	power_press_button(machine->board.power);
 }
 
+/*
+ * A blocked signal waits even where it is ignored, and the signalfd would hear it: what nohup or
+ * a shell without job control had us ignore must stay out of the set.
+ */
+static void block_signals(struct machine *machine)
+{
+	static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
+	struct sigaction old;
+
+	sigemptyset(&machine->signals);
+	sigaddset(&machine->signals, SIGCONT);
+	for (unsigned int i = 0; i < ARRAY_LEN(ends); i++)
+		if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaddset(&machine->signals, ends[i]);
+	pthread_sigmask(SIG_BLOCK, &machine->signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
 static int watch_signals(struct machine *machine)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCONT);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	machine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	machine->signal_fd = signalfd(-1, &machine->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (machine->signal_fd < 0)
 		return -errno;
 	machine->signal_watch =
@@ -296,6 +306,8 @@ int machine_run(const struct machine_config *config)
 	struct machine machine = {.config = config, .signal_fd = -1};
 	enum vm_end end = VM_FAILED;
 
+	/* First of all: a signal that killed us later would leave a TAP up and on its bridge. */
+	block_signals(&machine);
 	if (machine_open(&machine) == 0 && face_user(&machine) == 0) {
 		do
 			end = board_run(&machine);

@@ -43,6 +43,7 @@ struct machine_config {
 
 /*
  * Build it, run it until it ends, on this thread. 0: the guest powered off, or the user quit;
- * 1: it failed; logged. SIGTERM and SIGINT press the power button, a second one quits.
+ * 1: it failed; logged. SIGTERM and SIGINT press the power button, a second one quits, as
+ * SIGHUP does; those that are ignored stay so.
  */
 int machine_run(const struct machine_config *config);

@@ -2,6 +2,8 @@
 /* Inside the machine: what machine.c (the board) and machine_open.c (its back ends) share. */
 #pragma once
 
+#include <signal.h>
+
 #include "machine.h"
 #include "vmm/kvm.h"
 
@@ -41,6 +43,7 @@ struct machine {
 	struct nic nics[MACHINE_NETS_MAX];
 	unsigned int nic_count;
 	struct loop *rng_loop;
+	sigset_t signals; /* that we hear */
 	int signal_fd;
 	struct loop_watch *signal_watch;
 	bool asked_to_end; /* the power button was pressed by a signal */

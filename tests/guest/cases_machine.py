@@ -150,6 +150,29 @@ def power_button(host):
         stop(process)
 
 
+def ignored_signals(host):
+    """As nohup and a background job start it; and a signal that is not ignored still counts."""
+    process = subprocess.Popen(["sh", "-c", 'trap "" HUP INT; exec "$@"', "sh",
+                                *host.command("echo")],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    try:
+        wait_for(process, b"ready\n")
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGINT):
+            process.send_signal(number)
+            process.stdin.write(b"still here\n")
+            process.stdin.flush()
+            wait_for(process, b"still here\n")
+        process.send_signal(signal.SIGTERM)
+        process.stdin.write(b"still here\n")
+        process.stdin.flush()
+        wait_for(process, b"still here\n")
+        process.send_signal(signal.SIGTERM)
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+    finally:
+        stop(process)
+
+
 def mappings(pid):
     """Each mapping of the process as {field: KiB}, from smaps."""
     current = None
@@ -194,6 +217,7 @@ CASES = {
     "reset-no-reboot": reset_no_reboot,
     "reset-reboots": reset_reboots,
     "echo": echo,
+    "ignored-signals": ignored_signals,
     "no-stdio": no_stdio,
     "memory-use": memory_use,
     "power-button": power_button,
