@@ -258,6 +258,8 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 	}
 	if (r < 0)
 		board_destroy(machine);
+	else
+		console_input_ready(machine->console); /* what the last board refused */
 	return r;
 }
 

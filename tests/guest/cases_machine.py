@@ -173,6 +173,19 @@ def ignored_signals(host):
         stop(process)
 
 
+def echo_reboot(host):
+    """What stdin holds when the guest reboots waits for the next boot's driver."""
+    process = host.start("echo")
+    try:
+        wait_for(process, b"ready\n")
+        process.stdin.write(b"reboot\n" + b"x" * 200 + b"\nend\n")
+        process.stdin.flush()
+        wait_for(process, b"ready\nx+\nPASS\n")
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+    finally:
+        stop(process)
+
+
 def mappings(pid):
     """Each mapping of the process as {field: KiB}, from smaps."""
     current = None
@@ -217,6 +230,7 @@ CASES = {
     "reset-no-reboot": reset_no_reboot,
     "reset-reboots": reset_reboots,
     "echo": echo,
+    "echo-reboot": echo_reboot,
     "ignored-signals": ignored_signals,
     "no-stdio": no_stdio,
     "memory-use": memory_use,
