@@ -66,11 +66,16 @@ static size_t console_typed(void *owner, const uint8_t *data, size_t len)
 	return serial_input(machine->board.serial, data, len);
 }
 
+/* The flag is for a reset that came first: vm_end keeps that one. */
+static void quit(struct machine *machine)
+{
+	machine->quit = true;
+	vm_end(machine->board.vm, VM_QUIT);
+}
+
 static void console_quit(void *owner)
 {
-	struct machine *machine = owner;
-
-	vm_end(machine->board.vm, VM_QUIT);
+	quit(owner);
 }
 
 static const struct console_ops console_ops = {
@@ -90,7 +95,7 @@ static void signalled(void *arg)
 		return;
 	}
 	if (info.ssi_signo == SIGHUP || machine->asked_to_end) {
-		vm_end(machine->board.vm, VM_QUIT);
+		quit(machine);
 		return;
 	}
 	machine->asked_to_end = true;
@@ -303,6 +308,12 @@ static void leave_user(struct machine *machine)
 		close(machine->signal_fd);
 }
 
+/* After a reset. Who asked for the end does not want another boot. */
+static bool starts_again(const struct machine *machine)
+{
+	return !machine->config->no_reboot && !machine->asked_to_end && !machine->quit;
+}
+
 int machine_run(const struct machine_config *config)
 {
 	struct machine machine = {.config = config, .signal_fd = -1};
@@ -313,7 +324,7 @@ int machine_run(const struct machine_config *config)
 	if (machine_open(&machine) == 0 && face_user(&machine) == 0) {
 		do
 			end = board_run(&machine);
-		while (end == VM_RESET && !config->no_reboot);
+		while (end == VM_RESET && starts_again(&machine));
 	}
 	leave_user(&machine);
 	if (machine_close(&machine) < 0)

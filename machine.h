@@ -43,7 +43,7 @@ struct machine_config {
 
 /*
  * Build it, run it until it ends, on this thread. 0: the guest powered off, or the user quit;
- * 1: it failed; logged. SIGTERM and SIGINT press the power button, a second one quits, as
- * SIGHUP does; those that are ignored stay so.
+ * 1: it failed; logged. SIGTERM and SIGINT press the power button, after which a reboot ends
+ * the machine too; a second one quits, as SIGHUP does. Those that are ignored stay so.
  */
 int machine_run(const struct machine_config *config);

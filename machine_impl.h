@@ -47,6 +47,7 @@ struct machine {
 	int signal_fd;
 	struct loop_watch *signal_watch;
 	bool asked_to_end; /* the power button was pressed by a signal */
+	bool quit;         /* at once, whatever the guest did */
 	struct board board;
 };
 

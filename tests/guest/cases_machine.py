@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Processors, serial port, power and reset."""
 
+import ctypes
 import os
 import pathlib
 import re
@@ -12,6 +13,8 @@ from harness import Failure, Skip, check
 
 RESETS = ["cf9-warm", "cf9-cold", "acpi", "i8042", "triple-fault"]
 READ_TIMEOUT_S = 20
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WAIT_ALL = 0x40000000
 
 
 def hello(host):
@@ -150,6 +153,45 @@ def power_button(host):
         stop(process)
 
 
+def power_button_reboot(host):
+    """Who pressed the button asked for an end: a guest that reboots then is not started again."""
+    process = host.start("button", cmdline="reboot")
+    try:
+        wait_for(process, b"ready\n")
+        process.send_signal(signal.SIGTERM)
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+        check(process.stdout.read() == b"", "started again")
+    finally:
+        stop(process)
+
+
+def ptrace(request, pid):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(request, pid, None, None) < 0:
+        raise Skip(f"cannot trace a process: {os.strerror(ctypes.get_errno())}")
+
+
+def quit_meets_reset(host):
+    """A quit and a guest's reset that are found at once: the user's word counts."""
+    process = host.start("echo")
+    try:
+        wait_for(process, b"ready\n")
+        process.stdin.write(b"reboot later\n")
+        process.stdin.flush()
+        wait_for(process, b"later\n")
+        # Stop the main thread alone: the reset and the signal come while it looks away.
+        ptrace(PTRACE_SEIZE, process.pid)
+        ptrace(PTRACE_INTERRUPT, process.pid)
+        os.waitpid(process.pid, WAIT_ALL)
+        time.sleep(3)
+        process.send_signal(signal.SIGHUP)
+        ptrace(PTRACE_DETACH, process.pid)
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+        check(process.stdout.read() == b"", "started again")
+    finally:
+        stop(process)
+
+
 def ignored_signals(host):
     """As nohup and a background job start it; and a signal that is not ignored still counts."""
     process = subprocess.Popen(["sh", "-c", 'trap "" HUP INT; exec "$@"', "sh",
@@ -235,4 +277,6 @@ CASES = {
     "no-stdio": no_stdio,
     "memory-use": memory_use,
     "power-button": power_button,
+    "power-button-reboot": power_button_reboot,
+    "quit-meets-reset": quit_meets_reset,
 }

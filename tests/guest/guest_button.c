@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Says "ready", waits for the power button as ACPI shows it, and powers off. */
+/*
+ * Says "ready", waits for the power button as ACPI shows it, and powers off; with `reboot` it
+ * resets the machine instead.
+ */
 #include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
 #include "tests/guest/lib/io.h"
@@ -18,4 +21,9 @@ void guest_main(void)
 		pause();
 	outw(LAYOUT_PORT_PM1_EVT, PWRBTN);
 	CHECK_EQ(inw(LAYOUT_PORT_PM1_EVT), 0);
+	if (flag("reboot")) {
+		outb(LAYOUT_PORT_RESET, LAYOUT_RESET_VALUE);
+		for (;;)
+			pause();
+	}
 }
