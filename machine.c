@@ -121,14 +121,24 @@ static void block_signals(struct machine *machine)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+static int no_memory(const char *what)
+{
+	log_error("cannot %s: %s (free some on this host)", what, strerror(ENOMEM));
+	return -ENOMEM;
+}
+
 static int watch_signals(struct machine *machine)
 {
 	machine->signal_fd = signalfd(-1, &machine->signals, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (machine->signal_fd < 0)
-		return -errno;
+	if (machine->signal_fd < 0) {
+		int r = -errno;
+
+		log_error("cannot listen to signals: %s%s", strerror(-r), fd_remedy(-r));
+		return r;
+	}
 	machine->signal_watch =
 		loop_watch_ready(machine->loop, machine->signal_fd, POLLIN, signalled, machine);
-	return machine->signal_watch ? 0 : -ENOMEM;
+	return machine->signal_watch ? 0 : no_memory("listen to signals");
 }
 
 /* --- the board --- */
@@ -214,7 +224,7 @@ static int add_devices(struct machine *machine)
 	if (r == 0)
 		r = add_rng(machine);
 	if (r < 0)
-		log_error("cannot create the devices: %s", strerror(-r));
+		log_error("cannot create the devices: %s%s", strerror(-r), fd_remedy(-r));
 	return r;
 }
 
@@ -259,7 +269,7 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 	if (r == 0) {
 		board->end_watch = loop_watch_event(machine->loop, board->vm->end_fd, board_ended,
 						    machine);
-		r = board->end_watch ? 0 : -ENOMEM;
+		r = board->end_watch ? 0 : no_memory("watch the machine");
 	}
 	if (r < 0)
 		board_destroy(machine);
@@ -295,8 +305,13 @@ static int face_user(struct machine *machine)
 {
 	int r = watch_signals(machine);
 
-	return r < 0 ? r : console_create(machine->loop, STDIN_FILENO, STDOUT_FILENO,
-					  &console_ops, machine, &machine->console);
+	if (r < 0)
+		return r;
+	r = console_create(machine->loop, STDIN_FILENO, STDOUT_FILENO, &console_ops, machine,
+			   &machine->console);
+	if (r < 0)
+		log_error("cannot create the console: %s", strerror(-r));
+	return r;
 }
 
 static void leave_user(struct machine *machine)

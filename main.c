@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "options.h"
+#include "util/log.h"
 
 #define EXIT_USAGE 2
 
@@ -25,8 +26,10 @@ int main(int argc, char **argv)
 {
 	struct machine_config config;
 
-	if (!hold_standard_fds())
+	if (!hold_standard_fds()) {
+		log_error("cannot open /dev/null in place of a closed stdin, stdout or stderr");
 		return 1;
+	}
 	switch (options_parse(argc, argv, &config)) {
 	case OPTIONS_HELP:
 		fputs(options_help, stdout);

@@ -22,7 +22,7 @@ static const char *open_remedy(int err)
 	case ENOTDIR:
 		return " (check the path)";
 	default:
-		return "";
+		return fd_remedy(err);
 	}
 }
 

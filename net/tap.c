@@ -131,7 +131,7 @@ int tap_open_file(void)
 	else if (r == -EACCES || r == -EPERM)
 		log_error(TUN_PATH ": permission denied (run as root, or pass an open TAP by fd=)");
 	else
-		log_error(TUN_PATH ": %s", strerror(-r));
+		log_error(TUN_PATH ": %s%s", strerror(-r), fd_remedy(-r));
 	return r;
 }
 

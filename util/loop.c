@@ -351,6 +351,34 @@ static int ring_init(struct io_uring *ring)
 	return r;
 }
 
+static void log_ring_error(const char *name, int r)
+{
+	if (r == -EMFILE || r == -ENFILE)
+		log_error("loop %s: no io_uring: %s%s", name, strerror(-r), fd_remedy(-r));
+	else
+		log_error("io_uring is not available: %s (Linux 5.19 or later is needed, and "
+			  "sysctl kernel.io_uring_disabled=0; a container must allow it)",
+			  strerror(-r));
+}
+
+static int create_mailbox(struct loop *loop)
+{
+	int r;
+
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (loop->wake_fd < 0) {
+		r = -errno;
+		log_error("loop %s: cannot make an eventfd: %s%s", loop->name, strerror(-r),
+			  fd_remedy(-r));
+		return r;
+	}
+	if (loop_watch_event(loop, loop->wake_fd, take_mail, loop))
+		return 0;
+	log_error("loop %s: out of memory", loop->name);
+	close(loop->wake_fd);
+	return -ENOMEM;
+}
+
 int loop_create(const char *name, struct loop **out)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
@@ -362,26 +390,16 @@ int loop_create(const char *name, struct loop **out)
 	loop->deferred_tail = &loop->deferred;
 	r = ring_init(&loop->ring);
 	if (r < 0) {
-		log_error("io_uring is not available: %s (Linux 5.19 or later is needed, and "
-			  "sysctl kernel.io_uring_disabled=0; a container must allow it)",
-			  strerror(-r));
+		log_ring_error(name, r);
 		goto err_free;
 	}
 	loop->has_files = io_uring_register_files_sparse(&loop->ring, LOOP_FILES) == 0;
-	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (loop->wake_fd < 0) {
-		r = -errno;
+	r = create_mailbox(loop);
+	if (r < 0)
 		goto err_ring;
-	}
-	if (!loop_watch_event(loop, loop->wake_fd, take_mail, loop)) {
-		r = -ENOMEM;
-		goto err_wake;
-	}
 	*out = loop;
 	return 0;
 
-err_wake:
-	close(loop->wake_fd);
 err_ring:
 	io_uring_queue_exit(&loop->ring);
 err_free:

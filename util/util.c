@@ -69,6 +69,18 @@ int parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 	return 0;
 }
 
+const char *fd_remedy(int err)
+{
+	switch (err) {
+	case EMFILE:
+		return " (raise the limit: ulimit -n)";
+	case ENFILE:
+		return " (raise the host's limit: sysctl fs.file-max)";
+	default:
+		return "";
+	}
+}
+
 int pread_full(int fd, void *buf, size_t len, uint64_t offset)
 {
 	while (len) {

@@ -468,7 +468,8 @@ int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *d
 	r = msix_init(&vp->msix, &vm->irq, &vp->pci, dev->nqueues + 1, BAR,
 		      PAGE_MSIX_TABLE * PAGE_BYTES, PAGE_MSIX_PBA * PAGE_BYTES);
 	if (r < 0) {
-		log_error("%s: no interrupt vectors: %s", dev->name, strerror(-r));
+		log_error("%s: no interrupt vectors: %s%s", dev->name, strerror(-r),
+			  fd_remedy(-r));
 		goto err_free;
 	}
 	add_capabilities(vp);

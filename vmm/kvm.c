@@ -35,7 +35,7 @@ static int open_kvm(void)
 			  strerror(err));
 		break;
 	default:
-		log_error("/dev/kvm: %s", strerror(err));
+		log_error("/dev/kvm: %s%s", strerror(err), fd_remedy(err));
 	}
 	return -err;
 }

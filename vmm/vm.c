@@ -81,7 +81,7 @@ static int create_vcpus(struct vm *vm)
 
 static int fail(const char *what, int r)
 {
-	log_error("cannot create the machine: %s: %s", what, strerror(-r));
+	log_error("cannot create the machine: %s: %s%s", what, strerror(-r), fd_remedy(-r));
 	return r;
 }
 
@@ -102,7 +102,7 @@ static int create_kvm_vm(struct vm *vm)
 	r = create_vcpus(vm);
 	if (r < 0) {
 		irq_finish(&vm->irq);
-		return fail("vCPUs (fewer --cpus?)", r);
+		return fail(r == -EMFILE ? "vCPUs" : "vCPUs (fewer --cpus?)", r);
 	}
 	return 0;
 }
@@ -118,15 +118,19 @@ static int init_objects(struct vm *vm, uint64_t mem_bytes)
 		return r;
 	}
 	r = bus_init(&vm->pio);
-	if (r < 0)
+	if (r < 0) {
+		fail("buses", r);
 		goto err_mem;
+	}
 	r = bus_init(&vm->mmio);
-	if (r < 0)
+	if (r < 0) {
+		fail("buses", r);
 		goto err_pio;
+	}
 	vm->end_fd = eventfd(0, EFD_CLOEXEC);
 	if (vm->end_fd >= 0)
 		return 0;
-	r = -errno;
+	r = fail("an eventfd", -errno);
 	bus_finish(&vm->mmio);
 err_pio:
 	bus_finish(&vm->pio);

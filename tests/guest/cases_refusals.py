@@ -264,6 +264,28 @@ sys.exit(subprocess.run(sys.argv[1:]).returncode)
 """]
 
 
+def few_files(host):
+    """With too few file descriptors it says so, wherever they run out."""
+    disk = host.disk("disk.raw", MIB)
+    hello = host.command("hello", "--cpus", "2", "--disk", disk)
+    # At the end the leak checker would want descriptors too.
+    env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+    for limit in range(3, 100):
+        command = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *hello]
+        result = host.run_command(command, env=env)
+        if result.status == 0:
+            break
+        if result.status == 127:
+            continue  # the dynamic linker's
+        what = f"{limit} descriptors: {result}"
+        check(result.status == FAILED and not result.out, what)
+        check(re.fullmatch(r"(minivmm: [^\n]+\n)+", result.err), what)
+        check("Too many open files" in result.err, what)
+        check("ulimit -n" in result.err or "disk" in result.err, what)
+        print(f"{limit}: {result.err}", end="")
+    check(result.status == 0 and limit > 20, result)
+
+
 def has_pvm():
     flags = subprocess.run(["grep", "-cwE", "vmx|svm", "/proc/cpuinfo"], capture_output=True,
                            check=False)
@@ -287,6 +309,7 @@ CASES = {
     "refuses-kernels": kernels,
     "refuses-too-large": too_large,
     "refuses-disks": disks,
+    "refuses-few-files": few_files,
     "refuses-disk-in-use": disk_in_use,
     "refuses-without-rights": rights,
     "refuses-networks": networks,
