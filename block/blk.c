@@ -59,7 +59,7 @@ static int log_open_error(const struct blk_options *opts, int err)
 		log_error("disk %s: not readable: %s (change its permissions)", path,
 			  strerror(err));
 	else
-		log_error("disk %s: cannot open: %s", path, strerror(err));
+		log_error("disk %s: cannot open: %s%s", path, strerror(err), fd_remedy(err));
 	return -err;
 }
 

@@ -34,6 +34,7 @@ def test_stock_kernel(boot, kernel, cpus):
     vm = boot(kernel, cpus=cpus)
     assert vm.check("nproc").strip() == str(cpus)
     assert bad_messages(vm) == []
+    vm.check("hwclock -r")
     vm.poweroff()
 
 
