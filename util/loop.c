@@ -411,6 +411,7 @@ void loop_destroy(struct loop *loop)
 {
 	if (!loop)
 		return;
+	loop_workers_destroy(loop->workers);
 	release_files(loop);
 	io_uring_queue_exit(&loop->ring);
 	loop_watches_finish(loop);

@@ -27,6 +27,15 @@ struct loop_call {
 	struct loop_call *next; /* private */
 };
 
+/* Something to be done beside the loop; lives in its owner until `done`. */
+struct loop_work {
+	void (*run)(struct loop_work *work);  /* on a thread of its own: may take its time */
+	void (*done)(struct loop_work *work); /* on the loop, afterwards */
+	struct loop_work *next; /* these are private */
+	struct loop *loop;
+	struct loop_call call;
+};
+
 /* A file registered with the loop's ring. */
 struct loop_file {
 	int fd;
@@ -77,6 +86,9 @@ void loop_fallocate(struct loop *loop, struct loop_op *op, const struct loop_fil
  * if the caller guards it.
  */
 void loop_defer(struct loop *loop, struct loop_op *op);
+
+/* On one of a few threads beside the loop. The loop does not end before `done`. */
+void loop_work(struct loop *loop, struct loop_work *work);
 
 /*
  * Watches live in the loop until loop_unwatch, after which `fn` does not run again and the

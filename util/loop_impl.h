@@ -12,6 +12,8 @@
 
 #define LOOP_FILES 64
 
+struct loop_workers;
+
 struct loop {
 	struct io_uring ring;
 	char name[16];
@@ -27,6 +29,7 @@ struct loop {
 	struct loop_op **deferred_tail;
 	bool files[LOOP_FILES]; /* slots in use */
 	bool has_files;
+	struct loop_workers *workers; /* once there was work for them */
 };
 
 /* A free submission; what was queued before is submitted if there was none. */
@@ -35,5 +38,7 @@ struct io_uring_sqe *loop_get_sqe(struct loop *loop);
 bool loop_op_is_watch(const struct loop_op *op);
 /* Arm what was watched before the ring took submissions. */
 void loop_watches_arm(struct loop *loop);
+/* End the threads, which have nothing to do. Accepts NULL. */
+void loop_workers_destroy(struct loop_workers *workers);
 /* Free all watches, the loop having ended. */
 void loop_watches_finish(struct loop *loop);

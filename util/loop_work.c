@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Work that would hold up the loop is done by threads beside it. One more is started when work
+ * comes and none is idle, up to one per processor, and all stay until the loop is destroyed.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/log.h"
+#include "util/loop_impl.h"
+#include "util/util.h"
+
+#define THREADS_MAX 4
+
+struct loop_workers {
+	pthread_mutex_t lock;
+	pthread_cond_t come; /* there is work, or the end */
+	struct loop_work *first, **last;
+	unsigned int queued, idle; /* of work, of threads */
+	bool end;
+	/* the loop's alone */
+	pthread_t threads[THREADS_MAX];
+	unsigned int count, max;
+	char name[16];
+};
+
+static struct loop_work *take(struct loop_workers *w)
+{
+	struct loop_work *work = w->first;
+
+	if (!work)
+		return NULL;
+	w->first = work->next;
+	if (!w->first)
+		w->last = &w->first;
+	w->queued--;
+	return work;
+}
+
+static void carry_out(struct loop_work *work)
+{
+	work->run(work);
+	loop_post(work->loop, &work->call);
+}
+
+/* --- on the workers' threads --- */
+
+static struct loop_work *next_work(struct loop_workers *w)
+{
+	struct loop_work *work;
+
+	pthread_mutex_lock(&w->lock);
+	w->idle++;
+	while (!w->first && !w->end)
+		pthread_cond_wait(&w->come, &w->lock);
+	w->idle--;
+	work = take(w);
+	pthread_mutex_unlock(&w->lock);
+	return work;
+}
+
+static void *worker_thread(void *arg)
+{
+	struct loop_workers *w = arg;
+	struct loop_work *work;
+
+	while ((work = next_work(w)))
+		carry_out(work);
+	return NULL;
+}
+
+/* --- on the loop's --- */
+
+static struct loop_workers *workers_create(const char *loop_name)
+{
+	struct loop_workers *w = calloc(1, sizeof(*w));
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!w)
+		return NULL;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->come, NULL);
+	w->last = &w->first;
+	w->max = (unsigned int)MIN(MAX(cpus, 1), THREADS_MAX);
+	snprintf(w->name, sizeof(w->name), "%.13s-w", loop_name);
+	return w;
+}
+
+void loop_workers_destroy(struct loop_workers *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->end = true;
+	pthread_cond_broadcast(&w->come);
+	pthread_mutex_unlock(&w->lock);
+	for (unsigned int i = 0; i < w->count; i++)
+		pthread_join(w->threads[i], NULL);
+	pthread_cond_destroy(&w->come);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+/* One thread more, if it can be had. */
+static void add_thread(struct loop_workers *w)
+{
+	pthread_t *thread = &w->threads[w->count];
+	sigset_t all, old;
+
+	if (w->count == w->max)
+		return;
+	/* Signals are for the main thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (pthread_create(thread, NULL, worker_thread, w) == 0) {
+		pthread_setname_np(*thread, w->name);
+		w->count++;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void work_done(struct loop_call *call)
+{
+	struct loop_work *work = CONTAINER_OF(call, struct loop_work, call);
+
+	work->loop->in_flight--;
+	work->done(work);
+}
+
+/* True if there is more work than there are threads that wait for it. */
+static bool enqueue(struct loop_workers *w, struct loop_work *work)
+{
+	bool more;
+
+	pthread_mutex_lock(&w->lock);
+	work->next = NULL;
+	*w->last = work;
+	w->last = &work->next;
+	more = ++w->queued > w->idle;
+	pthread_cond_signal(&w->come);
+	pthread_mutex_unlock(&w->lock);
+	return more;
+}
+
+void loop_work(struct loop *loop, struct loop_work *work)
+{
+	struct loop_workers *w;
+
+	work->loop = loop;
+	work->call.fn = work_done;
+	loop->in_flight++;
+	if (!loop->workers)
+		loop->workers = workers_create(loop->name);
+	w = loop->workers;
+	if (w && enqueue(w, work))
+		add_thread(w);
+	if (!w)
+		carry_out(work); /* holding up the loop is better than not at all */
+	else if (!w->count)
+		carry_out(take(w));
+}
