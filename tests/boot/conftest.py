@@ -22,7 +22,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "big: where guests are emulated, on a machine of two processors")
     config.addinivalue_line("markers", "long: only with --all, where guests are emulated")
 
 

@@ -24,8 +24,7 @@ def kernels_and_cpus():
     usual = {("cloud", 1), ("cloud", 8), ("6.12-cloud", 2), ("generic", 1), ("6.12", 1)}
     for kernel in ("cloud", "6.12-cloud", "generic", "6.12"):
         for cpus in (1, 2, 8):
-            marks = [pytest.mark.big] if cpus > 2 else []
-            marks += [] if (kernel, cpus) in usual else [pytest.mark.long]
+            marks = [] if (kernel, cpus) in usual else [pytest.mark.long]
             yield pytest.param(kernel, cpus, marks=marks)
 
 
@@ -38,7 +37,6 @@ def test_stock_kernel(boot, kernel, cpus):
     vm.poweroff()
 
 
-@pytest.mark.big
 @pytest.mark.parametrize("disk", ["debian.qcow2", "debian-gpt.raw"])
 def test_plain_call(boot, images, disk):
     """No initrd and no command line: minivmm finds the root itself."""
