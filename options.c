@@ -21,6 +21,7 @@ const char options_help[] =
 	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N          processors (default 1)\n"
 	"  -d, --disk FILE[,format=raw|qcow2][,readonly][,direct=on|off][,serial=TEXT]\n"
+	"             [,backing=on|off|DIR]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
@@ -132,15 +133,33 @@ static int parse_format(const char *value, enum blk_format *out)
 	return 0;
 }
 
+/* on, off, or the directory that the files below must lie in. */
+static int parse_backing(struct machine_disk *disk, const char *value)
+{
+	bool on = !value || strcmp(value, "on") == 0;
+	bool is_dir = value && strchr(value, '/');
+
+	if (!on && !is_dir && strcmp(value, "off") != 0) {
+		log_error("--disk: backing=%s: on, off or a directory (with a / in its name) is "
+			  "expected", value);
+		return -EINVAL;
+	}
+	disk->blk.backing = on || is_dir ? BLK_BACKING_ON : BLK_BACKING_OFF;
+	disk->blk.backing_dir = is_dir ? value : NULL;
+	return 0;
+}
+
 static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
 {
 	if (strcmp(key, "readonly") == 0)
 		return parse_switch("--disk", key, value, &disk->blk.readonly);
 	if (strcmp(key, "direct") == 0)
 		return parse_switch("--disk", key, value, &disk->blk.direct);
+	if (strcmp(key, "backing") == 0)
+		return parse_backing(disk, value);
 	if (strcmp(key, "format") != 0 && strcmp(key, "serial") != 0) {
-		log_error("--disk: unknown key '%s' (format, readonly, direct and serial are known; "
-			  "a comma in the file's name is written ,,)", key);
+		log_error("--disk: unknown key '%s' (format, readonly, backing, direct and serial "
+			  "are known; a comma in the file's name is written ,,)", key);
 		return -EINVAL;
 	}
 	if (need_value("--disk", key, value) < 0)

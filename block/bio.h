@@ -29,7 +29,8 @@ struct bio_ops {
 	/*
 	 * Synchronous mode, for opening, closing and boot code, with nothing in flight: between
 	 * begin_sync and run_sync operations are carried out at once, and run_sync runs their
-	 * completions, and what these ask for, until nothing is left.
+	 * completions, and what these ask for, until nothing is left. The files of one disk are
+	 * in it together.
 	 */
 	void (*begin_sync)(struct bio *bio);
 	void (*run_sync)(struct bio *bio);
@@ -45,8 +46,11 @@ struct bio_flushing {
 	int err; /* of the first that failed, for good: what was lost is unknown */
 };
 
+struct bio_sync; /* bio_file.c */
+
 struct bio {
 	const struct bio_ops *ops;
+	struct bio_sync *sync; /* NULL: there is no loop that could be held up */
 	struct bio_flushing flushing;
 	uint64_t size_bytes;   /* when opened */
 	uint32_t io_align;     /* lengths and offsets: 1, or 512 under O_DIRECT */
@@ -54,8 +58,14 @@ struct bio {
 	bool is_device;        /* a block device: fixed size */
 };
 
-/* The file `fd`, which the bio closes in the end, on `loop`. 0 or -errno; logs as `name`. */
-int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio **out);
+/*
+ * The file `fd`, which the bio closes in the end, on `loop`. `first`: the first file of the same
+ * disk, to be destroyed last, or NULL. 0 or -errno; logs as `name`.
+ */
+int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio *first,
+		    struct bio **out);
+/* Nothing may be left for later: in synchronous mode, or where there is no loop. */
+bool bio_is_sync(const struct bio *bio);
 
 /*
  * What was written before is on stable storage: op->done(op, 0 or -errno), later. One fdatasync

@@ -18,13 +18,18 @@ struct sync_result {
 	int res;
 };
 
+/* Synchronous mode, of all files of a disk. */
+struct bio_sync {
+	bool on;
+	struct sync_result *results; /* not yet handed out */
+	unsigned int count, capacity;
+};
+
 struct bio_file {
 	struct bio bio;
 	struct loop *loop;
 	struct loop_file file;
-	bool sync;
-	struct sync_result *results; /* of synchronous mode, not yet handed out */
-	unsigned int count, capacity;
+	struct bio_sync own_sync; /* of the disk's first file */
 };
 
 static struct bio_file *to_file(struct bio *bio)
@@ -32,18 +37,30 @@ static struct bio_file *to_file(struct bio *bio)
 	return CONTAINER_OF(bio, struct bio_file, bio);
 }
 
+bool bio_is_sync(const struct bio *bio)
+{
+	return !bio->sync || bio->sync->on;
+}
+
+static bool is_sync(const struct bio_file *f)
+{
+	return f->bio.sync->on;
+}
+
 static void sync_done(struct bio_file *f, struct loop_op *op, ssize_t res)
 {
-	if (f->count == f->capacity) {
-		unsigned int capacity = f->capacity ? 2 * f->capacity : 64;
-		struct sync_result *results = realloc(f->results, capacity * sizeof(*results));
+	struct bio_sync *sync = f->bio.sync;
+
+	if (sync->count == sync->capacity) {
+		unsigned int capacity = sync->capacity ? 2 * sync->capacity : 64;
+		struct sync_result *results = realloc(sync->results, capacity * sizeof(*results));
 
 		if (!results)
 			abort(); /* a few hundred bytes before the machine runs */
-		f->results = results;
-		f->capacity = capacity;
+		sync->results = results;
+		sync->capacity = capacity;
 	}
-	f->results[f->count++] = (struct sync_result){op, (int)res};
+	sync->results[sync->count++] = (struct sync_result){op, (int)res};
 }
 
 static ssize_t or_errno(ssize_t res)
@@ -56,7 +73,7 @@ static void file_readv(struct bio *bio, struct loop_op *op, const struct iovec *
 {
 	struct bio_file *f = to_file(bio);
 
-	if (f->sync)
+	if (is_sync(f))
 		sync_done(f, op, or_errno(preadv(f->file.fd, iov, (int)iovcnt, (off_t)offset)));
 	else
 		loop_readv(f->loop, op, &f->file, iov, iovcnt, offset);
@@ -67,7 +84,7 @@ static void file_writev(struct bio *bio, struct loop_op *op, const struct iovec 
 {
 	struct bio_file *f = to_file(bio);
 
-	if (f->sync)
+	if (is_sync(f))
 		sync_done(f, op, or_errno(pwritev(f->file.fd, iov, (int)iovcnt, (off_t)offset)));
 	else
 		loop_writev(f->loop, op, &f->file, iov, iovcnt, offset);
@@ -77,7 +94,7 @@ static void file_fdatasync(struct bio *bio, struct loop_op *op)
 {
 	struct bio_file *f = to_file(bio);
 
-	if (f->sync)
+	if (is_sync(f))
 		sync_done(f, op, or_errno(fdatasync(f->file.fd)));
 	else
 		loop_fdatasync(f->loop, op, &f->file);
@@ -88,7 +105,7 @@ static void file_fallocate(struct bio *bio, struct loop_op *op, int mode, uint64
 {
 	struct bio_file *f = to_file(bio);
 
-	if (f->sync)
+	if (is_sync(f))
 		sync_done(f, op, or_errno(fallocate(f->file.fd, mode, (off_t)offset, (off_t)len)));
 	else
 		loop_fallocate(f->loop, op, &f->file, mode, offset, len);
@@ -98,7 +115,7 @@ static void file_defer(struct bio *bio, struct loop_op *op)
 {
 	struct bio_file *f = to_file(bio);
 
-	if (f->sync)
+	if (is_sync(f))
 		sync_done(f, op, 0);
 	else
 		loop_defer(f->loop, op);
@@ -106,20 +123,20 @@ static void file_defer(struct bio *bio, struct loop_op *op)
 
 static void file_begin_sync(struct bio *bio)
 {
-	to_file(bio)->sync = true;
+	bio->sync->on = true;
 }
 
 static void file_run_sync(struct bio *bio)
 {
-	struct bio_file *f = to_file(bio);
+	struct bio_sync *sync = bio->sync;
 
-	for (unsigned int i = 0; i < f->count; i++) {
-		struct sync_result result = f->results[i]; /* the array may move */
+	for (unsigned int i = 0; i < sync->count; i++) {
+		struct sync_result result = sync->results[i]; /* the array may move */
 
 		result.op->done(result.op, result.res);
 	}
-	f->count = 0;
-	f->sync = false;
+	sync->count = 0;
+	sync->on = false;
 }
 
 static int file_truncate(struct bio *bio, uint64_t size_bytes)
@@ -134,7 +151,7 @@ static void file_destroy(struct bio *bio)
 	loop_file_finish(f->loop, &f->file);
 	unlock_image(f->file.fd);
 	close(f->file.fd);
-	free(f->results);
+	free(f->own_sync.results);
 	free(f);
 }
 
@@ -174,7 +191,8 @@ static int direct_alignment(struct bio_file *f, const char *name)
 #endif
 }
 
-int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio **out)
+int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio *first,
+		    struct bio **out)
 {
 	struct bio_file *f = calloc(1, sizeof(*f));
 	struct stat st;
@@ -184,6 +202,7 @@ int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, st
 	if (!f)
 		return -ENOMEM;
 	f->bio = (struct bio){.ops = &bio_file_ops, .io_align = 1, .mem_align = 1};
+	f->bio.sync = first ? first->sync : &f->own_sync;
 	f->loop = loop;
 	f->file.fd = fd;
 	size = lseek(fd, 0, SEEK_END);

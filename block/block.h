@@ -28,11 +28,19 @@ enum blk_op {
 	BLK_WRITE_ZEROES, /* contents become zeroes */
 };
 
+/* What is done about the file that a qcow2 image names as what lies below it. */
+enum blk_backing {
+	BLK_BACKING_OFF, /* the image is refused */
+	BLK_BACKING_ON,  /* it is opened, readonly: a regular file, of a format that the image says */
+};
+
 struct blk_options {
 	const char *path;
 	enum blk_format format;
 	bool readonly;
 	bool direct; /* O_DIRECT */
+	enum blk_backing backing;
+	const char *backing_dir; /* where all of the chain below must lie, or NULL: anywhere */
 };
 
 struct blk_info {

@@ -36,9 +36,9 @@
  * (q2_corrupt) ends writing too, and marks the image so that others see it. Every host offset
  * is checked before use, and no guest data is written where metadata is known to be.
  *
- * Limits: no backing files, compressed clusters, encryption, external data files or extended
- * L2; refused by name at open, but compressed clusters, which answer EIO (see q2_compressed).
- * Internal snapshots are kept intact; refcounts of other than 16 bits are read only.
+ * Limits: no encryption, external data files or extended L2; refused by name at open. Clusters
+ * are read compressed (qcow2_unpack.c), and never written so. Internal snapshots are kept
+ * intact; refcounts of other than 16 bits are read only.
  */
 #include "block/qcow2.h"
 
@@ -69,6 +69,7 @@ void q2_fail(struct qcow2 *q, const char *what, int err)
 		  "accepted)", q->blk.name, what, strerror(-err));
 	q2_waitq_wake(&q->flushes, -EIO);
 	q2_cache_room(q); /* writes to fail, reads to go on */
+	q2_prep_space(q);
 }
 
 static void mark_synced(struct loop_op *op, int res)
@@ -126,7 +127,9 @@ static void q2_free(struct qcow2 *q)
 {
 	if (q->timer)
 		loop_unwatch(q->loop, q->timer);
+	blk_close(q->backing);
 	free_pools(q);
+	q2_unpack_finish(q);
 	q2_cache_finish(q);
 	q2_meta_finish(q);
 	q2_free_finish(q);
@@ -182,6 +185,8 @@ static int qcow2_flush_and_free(struct blk *blk)
 			log_error("disk %s: not all could be written: %s", blk->name,
 				  strerror(-r));
 	}
+	blk_close(q->backing); /* before the disk's first file */
+	q->backing = NULL;
 	blk_finish(blk);
 	q2_free(q);
 	return r;
@@ -206,6 +211,7 @@ static void commit_timer(void *arg)
 
 static void init_state(struct qcow2 *q)
 {
+	q2_unpack_init(q);
 	q2_waitq_init(&q->run_wait);
 	q2_waitq_init(&q->flushes);
 	q2_waitq_init(&q->commit.flushes);
@@ -220,11 +226,32 @@ static void init_state(struct qcow2 *q)
 	q->can_fallocate = true;
 }
 
+static int open_backing(struct qcow2 *q, const struct qcow2_options *opts)
+{
+	const struct q2_header *h = &q->header;
+	int r;
+
+	if (!h->backing_offset)
+		return 0;
+	if (!opts->open_backing) {
+		log_error("disk %s: has a backing file", q->blk.name);
+		return -ENOTSUP;
+	}
+	r = opts->open_backing(opts->arg, h->backing, h->backing_format, &q->backing);
+	if (!r)
+		q->backing_bytes = blk_info(q->backing)->size_bytes;
+	return r;
+}
+
 static int start(struct qcow2 *q, const struct qcow2_options *opts)
 {
 	bool readonly = opts->readonly;
 	int r = q2_load(q, readonly);
 
+	if (!r)
+		r = open_backing(q, opts);
+	if (!r && !readonly)
+		r = q2_clear_autoclear(q);
 	if (r < 0)
 		return r;
 	if (!q->header.size_bytes) {

@@ -14,6 +14,12 @@ struct qcow2_options {
 	bool readonly;
 	struct loop *loop;   /* for the timer that commits metadata now and then, or NULL */
 	uint32_t cache_bytes; /* of metadata; 0: what covers the disk, at most 32 MiB */
+	/*
+	 * Open the backing file that the image names, readonly; `format` is "" where the image does
+	 * not say. 0 or -errno; logs. NULL: an image with one is refused.
+	 */
+	int (*open_backing)(void *arg, const char *file, const char *format, struct blk **out);
+	void *arg;
 };
 
 /* The image in `bio`, which is the image's where this succeeds. 0 or -errno; logs. */

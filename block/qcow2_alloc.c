@@ -9,7 +9,8 @@
  * Preparing a run: look for free clusters from where the last search ended, through a few
  * slices at most; else extend the file. Then make a refcount block if none covers the run
  * (qcow2_refblock.c), and pin the slice. The next run is prepared while half of this one is
- * left. Only when the host has no space is every refcount looked at.
+ * left. Only when the host has no space is every refcount looked at; and then, before anybody
+ * is told so, what was given up is committed and waited for.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -128,6 +129,30 @@ void q2_prep_end(struct qcow2 *q, int err)
 	q2_waitq_wake(&q->run_wait, err);
 }
 
+static void prep_no_space(struct qcow2 *q)
+{
+	if (q->failed || !q2_free_pending(q)) {
+		q2_prep_end(q, q->failed ? -EIO : -ENOSPC);
+		return;
+	}
+	q->prep.for_space = true;
+	q2_commit_kick(q);
+}
+
+void q2_prep_space(struct qcow2 *q)
+{
+	struct q2_prep *prep = &q->prep;
+
+	if (!prep->busy || !prep->for_space)
+		return;
+	prep->for_space = false;
+	prep->scan_all = true;
+	if (q->failed)
+		q2_prep_end(q, -EIO);
+	else
+		prep_find(q);
+}
+
 static uint64_t prep_target(const struct qcow2 *q)
 {
 	return MAX(q->run_bytes >> q->cluster_bits, 1);
@@ -200,8 +225,12 @@ static void prep_allocated(struct loop_op *op, int res)
 		prep_find(q);
 		return;
 	}
-	if (full || (res < 0 && !q2_unsupported(res))) {
-		q2_prep_end(q, full ? -ENOSPC : res);
+	if (full) {
+		prep_no_space(q);
+		return;
+	}
+	if (res < 0 && !q2_unsupported(res)) {
+		q2_prep_end(q, res);
 		return;
 	}
 	if (res < 0)
@@ -229,7 +258,9 @@ static void prep_extend(struct qcow2 *q)
 		if (!prep->count)
 			q->file_clusters = to;
 	} while (!prep->count);
-	if (r < 0)
+	if (r == -ENOSPC)
+		prep_no_space(q);
+	else if (r < 0)
 		q2_prep_end(q, r);
 	if (r || prep_damaged(q))
 		return;

@@ -29,6 +29,7 @@ struct q2_prep {
 	bool at_end;
 	bool zeroed;
 	bool scan_all;        /* look at every refcount before giving up */
+	bool for_space;       /* waits for what was given up to become free */
 	unsigned int budget;  /* slices to look at before the file is extended instead */
 	int mode;             /* of the fallocate under way */
 	uint64_t start, count;
@@ -47,6 +48,7 @@ void q2_prep_kick(struct qcow2 *q);
 void q2_prep_found(struct qcow2 *q); /* steps, between the two files */
 void q2_prep_restart(struct qcow2 *q);
 void q2_prep_end(struct qcow2 *q, int err);
+void q2_prep_space(struct qcow2 *q); /* there may be more free clusters, or no more writing */
 void q2_prep_refblock(struct qcow2 *q);
 uint64_t q2_refblock_of(const struct qcow2 *q, uint64_t cluster);
 bool q2_has_refblock(const struct qcow2 *q, uint64_t cluster);
@@ -66,15 +68,18 @@ struct q2_freeing {
 	size_t at;
 	uint64_t extent;        /* clusters of the hole being punched */
 	bool busy;
-	bool waiting;           /* for requests that may still use the batch */
+	bool waiting;           /* for pieces that may still use the batch */
 	struct q2_slice *slice;
 	struct q2_wait wait;
 	struct loop_op op;
 };
 
 void q2_unlink(struct qcow2 *q, uint64_t cluster);
-void q2_unlink_data(struct qcow2 *q, uint64_t host); /* refused where that is metadata */
+/* Of data, as an L2 entry has it; refused where that is metadata. */
+void q2_unlink_entry(struct qcow2 *q, uint64_t entry);
+bool q2_entry_valid(const struct qcow2 *q, uint64_t entry); /* what it points to can be there */
 /* Never linked, or known to be unlinked on disk. */
 void q2_give_back(struct qcow2 *q, uint64_t cluster, uint64_t count);
 void q2_free_kick(struct qcow2 *q);
+bool q2_free_pending(const struct qcow2 *q); /* there will be more free clusters */
 void q2_free_finish(struct qcow2 *q);

@@ -177,6 +177,7 @@ static void commit_end(struct qcow2 *q, const char *what, int err)
 	q2_waitq_wake(&flushes, err ? -EIO : 0);
 	q2_cache_room(q);
 	q2_free_kick(q);
+	q2_prep_space(q); /* or else it waits for freeing that is not to come */
 	if (commit->wanted && !commit->running)
 		commit_start(q);
 }

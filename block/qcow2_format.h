@@ -40,6 +40,7 @@
 #define QCOW2_SNAPSHOTS_MAX 65536u
 #define QCOW2_SNAPSHOT_TABLE_BYTES_MAX (64u << 20)
 #define QCOW2_BACKING_NAME_MAX 1023u
+#define QCOW2_FORMAT_NAME_MAX 15u
 
 /* The header in the machine's byte order, and where it leads. */
 struct q2_header {
@@ -60,7 +61,9 @@ struct q2_header {
 	uint64_t autoclear;
 	uint32_t refcount_order;
 	uint32_t header_bytes;
-	uint8_t compression;
+	uint8_t compression; /* enum decompress_type */
+	char backing[QCOW2_BACKING_NAME_MAX + 1]; /* "": none */
+	char backing_format[QCOW2_FORMAT_NAME_MAX + 1]; /* "": not said */
 };
 
 /*

@@ -4,13 +4,14 @@
  *
  *   - the commit that removes it is on disk: else a power cut finds a cluster in use that the
  *     refcounts call free; and
- *   - the requests that were under way then have ended: they may still read or write there.
+ *   - the pieces of requests that were in flight then have ended: they may still read or write
+ *     there. (A request that waits has looked nothing up that it would not look up again.)
  *
  * After that the hole is punched, then the count goes down in memory, and from then on the
  * cluster may be taken again. That the lower count reaches the disk only with a later commit
  * does no harm: too high a count leaks, and no more.
  *
- * Requests are counted by parity; to wait for those under way is to change the parity for new
+ * Pieces are counted by parity; to wait for those in flight is to change the parity for new
  * ones and wait until the old one's count is 0.
  */
 #include <errno.h>
@@ -42,7 +43,7 @@ void q2_unlink(struct qcow2 *q, uint64_t cluster)
 	vec_push(&q->freeing.unlinked, cluster);
 }
 
-void q2_unlink_data(struct qcow2 *q, uint64_t host)
+static void unlink_data(struct qcow2 *q, uint64_t host)
 {
 	if (q2_meta_any(q, host >> q->cluster_bits, 1))
 		q2_corrupt(q, "a data cluster that is metadata as well", host);
@@ -50,10 +51,45 @@ void q2_unlink_data(struct qcow2 *q, uint64_t host)
 		q2_unlink(q, host >> q->cluster_bits);
 }
 
+/* Compressed data touches one cluster or several, and counts in each. */
+static void unlink_packed(struct qcow2 *q, uint64_t entry)
+{
+	struct q2_packed at = q2_packed_at(q, entry);
+	uint64_t last = (at.host + at.len - 1) >> q->cluster_bits;
+
+	for (uint64_t cluster = at.host >> q->cluster_bits; cluster <= last; cluster++)
+		unlink_data(q, cluster << q->cluster_bits);
+}
+
+void q2_unlink_entry(struct qcow2 *q, uint64_t entry)
+{
+	if (entry & QCOW2_COMPRESSED)
+		unlink_packed(q, entry);
+	else if (entry & QCOW2_OFFSET)
+		unlink_data(q, entry & QCOW2_OFFSET);
+}
+
+bool q2_entry_valid(const struct qcow2 *q, uint64_t entry)
+{
+	struct q2_packed at = q2_packed_at(q, entry);
+
+	if (entry & QCOW2_COMPRESSED)
+		return at.host >= q->cluster_bytes && at.host <= q->reach &&
+		       at.len <= q->reach - at.host;
+	return !(entry & QCOW2_OFFSET) || q2_host_valid(q, entry & QCOW2_OFFSET, q->cluster_bytes);
+}
+
 void q2_give_back(struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
 	while (count--)
 		vec_push(&q->freeing.ripe, cluster++);
+}
+
+bool q2_free_pending(const struct qcow2 *q)
+{
+	const struct q2_freeing *f = &q->freeing;
+
+	return f->unlinked.count || f->frozen.count || f->ripe.count || f->busy;
 }
 
 static uint16_t *count_of(struct qcow2 *q, uint64_t cluster)
@@ -149,6 +185,7 @@ static void free_step(struct qcow2 *q)
 	f->busy = false;
 	f->batch.count = 0;
 	q2_free_kick(q);
+	q2_prep_space(q);
 }
 
 static void slice_there(struct q2_wait *wait, int err)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block/decompress.h"
 #include "block/qcow2_format.h"
 #include "util/log.h"
 #include "util/util.h"
@@ -114,19 +115,19 @@ static int unknown_feature(const struct reader *r, unsigned int bit, const unsig
 static int check_features(const struct reader *r, const struct q2_header *h,
 			  const unsigned char *names, size_t names_len)
 {
-	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
+	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT |
+			 QCOW2_INCOMPAT_COMPRESSION;
 
 	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
 		return not_supported(r, "an external data file (data_file)");
 	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
 		return not_supported(r, "extended_l2 (subclusters)");
-	if (h->incompatible & QCOW2_INCOMPAT_COMPRESSION)
-		return not_supported(r, h->compression == 1 ? "zstd compression"
-							    : "this kind of compression");
+	if ((h->incompatible & QCOW2_INCOMPAT_COMPRESSION) && h->compression != DECOMPRESS_ZSTD)
+		return not_supported(r, "this kind of compression");
 	if (h->incompatible & ~known)
 		return unknown_feature(r, (unsigned int)__builtin_ctzll(h->incompatible & ~known),
 				       names, names_len);
-	if (h->compression)
+	if (h->compression && !(h->incompatible & QCOW2_INCOMPAT_COMPRESSION))
 		return damaged(r, "a compression type without its feature bit", h->compression);
 	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly) {
 		log_error("disk %s: not closed properly, its refcounts are out of date (repair it "
@@ -143,8 +144,17 @@ static int check_features(const struct reader *r, const struct q2_header *h,
 	return 0;
 }
 
+/* Bytes of a name, cut where there is no room. */
+static void take_text(const struct reader *r, size_t at, size_t len, char *out, size_t out_len)
+{
+	size_t n = MIN(len, out_len - 1);
+
+	memcpy(out, r->head + at, n);
+	out[n] = 0;
+}
+
 /* Header extensions end with the header's cluster, or where the backing file's name is. */
-static int walk_extensions(const struct reader *r, const struct q2_header *h,
+static int walk_extensions(const struct reader *r, struct q2_header *h,
 			   const unsigned char **names, size_t *names_len)
 {
 	size_t at = h->header_bytes, end = MIN(r->len, (size_t)1 << h->cluster_bits);
@@ -162,34 +172,24 @@ static int walk_extensions(const struct reader *r, const struct q2_header *h,
 		if (type == QCOW2_EXT_FEATURE_NAMES) {
 			*names = r->head + at;
 			*names_len = len;
+		} else if (type == QCOW2_EXT_BACKING_FORMAT) {
+			take_text(r, at, len, h->backing_format, sizeof(h->backing_format));
 		}
 		at += align_up(len, 8);
 	}
 	return 0;
 }
 
-static int check_backing(const struct reader *r, const struct q2_header *h)
+static int read_backing(const struct reader *r, struct q2_header *h)
 {
-	char name[64];
-	size_t n;
-
 	if (!h->backing_offset)
 		return 0;
 	if (!h->backing_len || h->backing_len > QCOW2_BACKING_NAME_MAX ||
 	    !range_fits(h->backing_offset, h->backing_len, MIN(r->len, 1u << h->cluster_bits)))
 		return damaged(r, "the backing file's name is not in the first cluster",
 			       h->backing_len);
-	n = MIN(h->backing_len, sizeof(name) - 1);
-	memcpy(name, r->head + h->backing_offset, n);
-	name[n] = 0;
-	for (char *c = name; *c; c++) {
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	}
-	log_error("disk %s: has a backing file (%s%s), which is not followed (make it whole: "
-		  "qemu-img convert -O qcow2 %s new.qcow2)", r->name, name,
-		  n < h->backing_len ? "..." : "", r->name);
-	return -ENOTSUP;
+	take_text(r, h->backing_offset, h->backing_len, h->backing, sizeof(h->backing));
+	return 0;
 }
 
 static int check_crypt(const struct reader *r, const struct q2_header *h)
@@ -266,7 +266,7 @@ int q2_parse_header(const unsigned char *head, size_t len, uint64_t file_bytes,
 	if (!err)
 		err = check_tables(&r, &h);
 	if (!err)
-		err = check_backing(&r, &h);
+		err = read_backing(&r, &h);
 	if (!err)
 		*out = h;
 	return err;

@@ -11,6 +11,7 @@
 #include "block/qcow2_commit.h"
 #include "block/qcow2_format.h"
 #include "block/qcow2_req.h"
+#include "block/qcow2_unpack.h"
 
 struct q2_l2_new;
 
@@ -37,7 +38,10 @@ struct qcow2 {
 	uint64_t reftable_entries;
 
 	struct q2_cache cache;
+	struct q2_unpack unpack;
 	struct q2_meta meta;
+	struct blk *backing;     /* what is not in here, or NULL */
+	uint64_t backing_bytes;  /* how far that goes; 0: there is none */
 	struct q2_run run, next_run;
 	struct q2_prep prep;
 	struct q2_waitq run_wait;
@@ -50,7 +54,7 @@ struct qcow2 {
 	struct q2_commit commit;
 	struct q2_waitq flushes; /* of the next commit */
 
-	unsigned int live[2];    /* requests by parity */
+	unsigned int live[2];    /* pieces by parity */
 	unsigned int parity;
 	LIST_HEAD(, q2_piece) owned;
 	struct q2_piece *free_pieces;
@@ -63,7 +67,6 @@ struct qcow2 {
 	bool marking;            /* the corrupt bit is being written */
 	struct xfer mark_xfer;
 	struct loop_op mark_op;
-	bool told_compressed;
 	struct log_limit log_read;
 };
 
@@ -81,7 +84,15 @@ static inline bool q2_host_valid(const struct qcow2 *q, uint64_t host, uint64_t 
 	       len <= q->reach - host;
 }
 
+/* Guest cluster `guest` is at least in part below, if it is not in here. */
+static inline bool q2_is_backed(const struct qcow2 *q, uint64_t guest)
+{
+	return guest << q->cluster_bits < q->backing_bytes;
+}
+
 int q2_load(struct qcow2 *q, bool readonly); /* qcow2_load.c: tables, all checks */
+/* Autoclear features (bitmaps) are not kept up to date: to be said before the first write. */
+int q2_clear_autoclear(struct qcow2 *q);
 void q2_set_reach(struct qcow2 *q);
 /* Nothing can be promised any more. */
 void q2_fail(struct qcow2 *q, const char *what, int err);

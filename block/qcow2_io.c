@@ -25,14 +25,9 @@ struct blk_req *q2_blk_req(struct q2_req *r)
 
 static void req_end(struct q2_req *r)
 {
-	struct qcow2 *q = r->q;
 	struct blk_req *req = q2_blk_req(r);
-	int err = r->err;
 
-	q->live[r->parity]--;
-	if (q->freeing.waiting)
-		q2_free_kick(q);
-	req->done(req, err); /* may submit another */
+	req->done(req, r->err); /* may submit another */
 }
 
 static void req_end_later(struct loop_op *op, int res)
@@ -65,6 +60,8 @@ struct q2_piece *q2_piece_get(struct q2_req *r, enum q2_piece_kind kind)
 	if (!piece)
 		return NULL;
 	piece->r = r;
+	piece->parity = q->parity;
+	q->live[piece->parity]++;
 	piece->kind = kind;
 	piece->iovcnt = 0;
 	r->pieces++;
@@ -74,9 +71,13 @@ struct q2_piece *q2_piece_get(struct q2_req *r, enum q2_piece_kind kind)
 void q2_piece_put(struct q2_piece *piece, int err)
 {
 	struct q2_req *r = piece->r;
+	struct qcow2 *q = r->q;
 
-	piece->next = r->q->free_pieces;
-	r->q->free_pieces = piece;
+	q->live[piece->parity]--;
+	piece->next = q->free_pieces;
+	q->free_pieces = piece;
+	if (q->freeing.waiting)
+		q2_free_kick(q);
 	if (err && !r->err)
 		r->err = err;
 	if (r->stalled) {
@@ -167,7 +168,20 @@ static int extent_kind(const struct qcow2 *q, uint64_t entry)
 		return Q2_EXTENT_COMPRESSED;
 	if (q->header.version >= 3 && (entry & QCOW2_ZERO))
 		return Q2_EXTENT_ZERO;
-	return entry & QCOW2_OFFSET ? Q2_EXTENT_DATA : Q2_EXTENT_ZERO;
+	if (entry & QCOW2_OFFSET)
+		return Q2_EXTENT_DATA;
+	return q->backing ? Q2_EXTENT_BACKING : Q2_EXTENT_ZERO;
+}
+
+/* Behind the end of the backing file there are zeroes. */
+static void limit_to_backing(const struct qcow2 *q, uint64_t offset, struct q2_extent *out)
+{
+	if (out->kind != Q2_EXTENT_BACKING)
+		return;
+	if (offset >= q->backing_bytes)
+		out->kind = Q2_EXTENT_ZERO;
+	else
+		out->len = MIN(out->len, q->backing_bytes - offset);
 }
 
 /* Entries from `at` on that belong together, at most `max`. */
@@ -201,7 +215,9 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	if (!(q2_l1_entry(q, table) & QCOW2_OFFSET)) {
 		uint64_t end = (table + 1) << q->l2_bits << q->cluster_bits;
 
-		*out = (struct q2_extent){.kind = Q2_EXTENT_ZERO, .len = MIN(len, end - offset)};
+		*out = (struct q2_extent){.kind = (unsigned int)extent_kind(q, 0),
+					  .len = MIN(len, end - offset)};
+		limit_to_backing(q, offset, out);
 		return 0;
 	}
 	r = q2_slice_get(q, Q2_L2, guest >> q->slice_bits, wait, &slice);
@@ -210,6 +226,7 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	at = guest & ((1u << q->slice_bits) - 1);
 	entry = be64toh(slice->l2[at]);
 	out->kind = (unsigned int)extent_kind(q, entry);
+	out->entry = entry;
 	out->host = entry & QCOW2_OFFSET;
 	clusters = MIN((skip + len + q->cluster_bytes - 1) >> q->cluster_bits,
 		       (1u << q->slice_bits) - at);
@@ -219,6 +236,7 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	    !q2_host_valid(q, out->host, clusters << q->cluster_bits))
 		return q2_corrupt(q, "a cluster out of place", out->host);
 	out->host += skip;
+	limit_to_backing(q, offset, out);
 	return 0;
 }
 
@@ -229,15 +247,21 @@ static void read_done(struct xfer *xfer, int err)
 	q2_piece_put(CONTAINER_OF(xfer, struct q2_piece, xfer), err);
 }
 
-static void read_zeroes(struct q2_req *r, uint64_t len)
+/* `len` bytes from memory, or zeroes where `data` is NULL. */
+static void read_memory(struct q2_req *r, const unsigned char *data, uint64_t len)
 {
 	const struct iovec *iov = q2_blk_req(r)->iov;
 
 	while (len) {
 		const struct iovec *here = &iov[r->iov_index];
 		size_t n = MIN(len, here->iov_len - r->iov_skip);
+		char *to = (char *)here->iov_base + r->iov_skip;
 
-		memset((char *)here->iov_base + r->iov_skip, 0, n);
+		if (data)
+			memcpy(to, data, n);
+		else
+			memset(to, 0, n);
+		data += data ? n : 0;
 		q2_req_advance(r, n);
 		len -= n;
 		if (!n) { /* an empty element */
@@ -270,6 +294,50 @@ static int read_data(struct q2_req *r, const struct q2_extent *extent)
 	return 0;
 }
 
+static int read_compressed(struct q2_req *r, const struct q2_extent *extent)
+{
+	const struct blk_req *req = q2_blk_req(r);
+	struct qcow2 *q = r->q;
+	uint64_t offset = req->offset_bytes + r->pos, left = req->len_bytes - r->pos;
+	uint64_t skip = offset & (q->cluster_bytes - 1), guest = offset >> q->cluster_bits;
+	const unsigned char *data;
+	int err;
+
+	q2_unpack_ahead(q, guest, (skip + left + q->cluster_bytes - 1) >> q->cluster_bits);
+	err = q2_unpack_get(q, guest, extent->entry, &r->wait, &data);
+	if (!err)
+		read_memory(r, data + skip, extent->len);
+	return err;
+}
+
+static void below_done(struct blk_req *below, int err)
+{
+	q2_piece_put(CONTAINER_OF(below, struct q2_piece, below), err);
+}
+
+static int read_backing(struct q2_req *r, const struct q2_extent *extent)
+{
+	struct q2_piece *piece = q2_piece_get(r, Q2_PIECE_IO);
+
+	if (!piece)
+		return -ENOMEM;
+	if (q2_piece_gather(piece, extent->len) < 0) {
+		q2_piece_put(piece, -ENOMEM);
+		return -ENOMEM;
+	}
+	piece->below = (struct blk_req){
+		.op = BLK_READ,
+		.offset_bytes = q2_blk_req(r)->offset_bytes + r->pos,
+		.len_bytes = extent->len,
+		.iov = piece->iov,
+		.iovcnt = piece->iovcnt,
+		.done = below_done,
+	};
+	q2_req_advance(r, extent->len);
+	blk_submit(r->q->backing, &piece->below);
+	return 0;
+}
+
 static int read_step(struct q2_req *r)
 {
 	const struct blk_req *req = q2_blk_req(r);
@@ -282,22 +350,15 @@ static int read_step(struct q2_req *r)
 		return err;
 	switch (extent.kind) {
 	case Q2_EXTENT_ZERO:
-		read_zeroes(r, extent.len);
+		read_memory(r, NULL, extent.len);
 		return 0;
 	case Q2_EXTENT_DATA:
 		return read_data(r, &extent);
 	case Q2_EXTENT_COMPRESSED:
-		break;
+		return read_compressed(r, &extent);
+	case Q2_EXTENT_BACKING:
+		return read_backing(r, &extent);
 	}
-	return q2_compressed(q);
-}
-
-int q2_compressed(struct qcow2 *q)
-{
-	if (!q->told_compressed)
-		log_error("disk %s: has compressed clusters, which are not supported (convert it: "
-			  "qemu-img convert -O qcow2 %s new.qcow2)", q->blk.name, q->blk.name);
-	q->told_compressed = true;
 	return -EIO;
 }
 
@@ -369,8 +430,7 @@ void q2_submit(struct blk *blk, struct blk_req *req)
 	struct qcow2 *q = CONTAINER_OF(blk, struct qcow2, blk);
 	struct q2_req *r = (struct q2_req *)&req->priv;
 
-	*r = (struct q2_req){.q = q, .parity = q->parity, .submitting = true};
-	q->live[r->parity]++;
+	*r = (struct q2_req){.q = q, .submitting = true};
 	if (req->op == BLK_FLUSH) {
 		submit_flush(q, r);
 	} else {

@@ -192,8 +192,7 @@ static int load_snapshots(struct qcow2 *q)
 	return r;
 }
 
-/* Autoclear features (bitmaps) are not kept up to date: say so before the first write. */
-static int clear_autoclear(struct qcow2 *q)
+int q2_clear_autoclear(struct qcow2 *q)
 {
 	int r;
 
@@ -225,7 +224,5 @@ int q2_load(struct qcow2 *q, bool readonly)
 		r = load_l1(q);
 	if (!r)
 		r = load_snapshots(q);
-	if (!r && !readonly)
-		r = clear_autoclear(q);
 	return r;
 }

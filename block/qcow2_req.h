@@ -20,7 +20,6 @@ struct q2_req {
 	unsigned int iov_index; /* `pos` in the iovec */
 	size_t iov_skip;
 	unsigned int pieces;    /* in flight, and one while the request is being run */
-	unsigned int parity;    /* which grace period it belongs to */
 	int err;
 	bool submitting;
 	bool stalled; /* goes on when a piece is done */
@@ -35,6 +34,7 @@ enum q2_piece_kind {
 /* A part of a request that goes to one place in the file. */
 struct q2_piece {
 	struct q2_req *r;
+	unsigned int parity;        /* which grace period it belongs to */
 	enum q2_piece_kind kind;
 	struct xfer xfer;
 	struct loop_op op;
@@ -47,6 +47,7 @@ struct q2_piece {
 	bool taken;                 /* newly allocated */
 	uint64_t data_offset, data_len; /* of the write, once its filling was read */
 	struct q2_cow *cow;
+	struct blk_req below;       /* to the backing file */
 	struct iovec *iov;
 	unsigned int iovcnt, iov_capacity;
 	struct q2_piece *next;      /* free list */
@@ -54,12 +55,19 @@ struct q2_piece {
 
 struct q2_cow {
 	struct q2_cow *next;
+	struct iovec iov;    /* of `data`, or part of it */
 	unsigned char *data; /* a cluster */
 };
 
 struct q2_extent {
-	enum { Q2_EXTENT_ZERO, Q2_EXTENT_DATA, Q2_EXTENT_COMPRESSED } kind;
+	enum {
+		Q2_EXTENT_ZERO,
+		Q2_EXTENT_DATA,
+		Q2_EXTENT_COMPRESSED,
+		Q2_EXTENT_BACKING, /* as the backing file has it, which goes that far */
+	} kind;
 	uint64_t host;
+	uint64_t entry; /* of the first cluster, in L2 */
 	uint64_t len;
 };
 
@@ -75,7 +83,6 @@ struct blk_req *q2_blk_req(struct q2_req *r);
 int q2_write_step(struct q2_req *r, uint64_t len); /* of the next `len` bytes */
 int q2_zero_step(struct q2_req *r);
 void q2_req_finish(struct q2_req *r, int err);
-int q2_compressed(struct qcow2 *q); /* -EIO; logs once */
 
 struct q2_piece *q2_piece_get(struct q2_req *r, enum q2_piece_kind kind);
 void q2_piece_put(struct q2_piece *piece, int err);

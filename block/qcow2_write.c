@@ -24,18 +24,19 @@ enum way {
 	WAY_IN_PLACE, /* ours, with data */
 	WAY_KEEP,     /* ours, but reads as zero: fill what is not written */
 	WAY_NEW,      /* nothing there, or zeroes */
-	WAY_COPY,     /* somebody else's data */
-	WAY_COMPRESSED,
+	WAY_COPY,     /* somebody else's data; likewise, the source differs: */
+	WAY_BACKING,
+	WAY_UNPACK,
 };
 
-static enum way way_of(const struct qcow2 *q, uint64_t entry)
+static enum way way_of(const struct qcow2 *q, uint64_t guest, uint64_t entry)
 {
 	bool zero = q->header.version >= 3 && (entry & QCOW2_ZERO);
 
 	if (entry & QCOW2_COMPRESSED)
-		return WAY_COMPRESSED;
+		return WAY_UNPACK;
 	if (!(entry & QCOW2_OFFSET))
-		return WAY_NEW;
+		return !zero && q2_is_backed(q, guest) ? WAY_BACKING : WAY_NEW;
 	if (!(entry & QCOW2_COPIED))
 		return zero ? WAY_NEW : WAY_COPY;
 	return zero ? WAY_KEEP : WAY_IN_PLACE;
@@ -50,6 +51,7 @@ struct target {
 	struct q2_slice *slice;
 	uint64_t at;       /* of `guest` in the slice */
 	enum way way;
+	uint64_t entry;    /* there */
 	uint64_t host;     /* of the old cluster, or 0 */
 };
 
@@ -74,13 +76,13 @@ static void limit_to_alike(const struct qcow2 *q, struct target *t)
 	uint64_t n = 1;
 
 	for (; n < t->clusters; n++) {
-		uint64_t entry = entry_at(t, n), host = entry & QCOW2_OFFSET;
+		uint64_t entry = entry_at(t, n);
 
-		if (way_of(q, entry) != t->way)
+		if (way_of(q, t->guest + n, entry) != t->way)
 			break;
-		if (stays && host != t->host + (n << q->cluster_bits))
+		if (stays && (entry & QCOW2_OFFSET) != t->host + (n << q->cluster_bits))
 			break;
-		if (!stays && host && !q2_host_valid(q, host, q->cluster_bytes))
+		if (!stays && !q2_entry_valid(q, entry))
 			break;
 	}
 	limit_clusters(q, t, n);
@@ -101,7 +103,7 @@ static int find_target(struct q2_req *r, uint64_t len, struct target *t)
 {
 	const struct blk_req *req = q2_blk_req(r);
 	struct qcow2 *q = r->q;
-	uint64_t offset = req->offset_bytes + r->pos, entry;
+	uint64_t offset = req->offset_bytes + r->pos;
 	int err;
 
 	t->guest = offset >> q->cluster_bits;
@@ -115,14 +117,13 @@ static int find_target(struct q2_req *r, uint64_t len, struct target *t)
 	t->at = t->guest & ((1u << q->slice_bits) - 1);
 	limit_clusters(q, t, MIN((t->skip + len + q->cluster_bytes - 1) >> q->cluster_bits,
 				 (1u << q->slice_bits) - t->at));
-	entry = entry_at(t, 0);
-	t->way = way_of(q, entry);
-	t->host = entry & QCOW2_OFFSET;
-	if (t->way == WAY_COMPRESSED)
-		return q2_compressed(q);
+	t->entry = entry_at(t, 0);
+	t->way = way_of(q, t->guest, t->entry);
+	t->host = t->entry & QCOW2_OFFSET;
 	limit_to_alike(q, t);
-	if (t->host && !q2_host_valid(q, t->host, t->way == WAY_NEW || t->way == WAY_COPY
-				      ? q->cluster_bytes : t->clusters << q->cluster_bits))
+	if ((t->way == WAY_IN_PLACE || t->way == WAY_KEEP)
+	    ? !q2_host_valid(q, t->host, t->clusters << q->cluster_bits)
+	    : !q2_entry_valid(q, t->entry))
 		return q2_corrupt(q, "a cluster out of place", t->host);
 	return 0;
 }
@@ -232,10 +233,10 @@ static void set_entries(struct q2_piece *piece)
 	uint64_t at = piece->guest & ((1u << q->slice_bits) - 1);
 
 	for (uint64_t i = 0; i < piece->count; i++) {
-		uint64_t *entry = &piece->slice->l2[at + i], old = be64toh(*entry) & QCOW2_OFFSET;
+		uint64_t *entry = &piece->slice->l2[at + i];
 
-		if (piece->taken && old)
-			q2_unlink_data(q, old);
+		if (piece->taken)
+			q2_unlink_entry(q, be64toh(*entry));
 		*entry = htobe64((piece->host + (i << q->cluster_bits)) | QCOW2_COPIED);
 	}
 	q2_slice_dirty(q, piece->slice);
@@ -278,14 +279,42 @@ static void write_piece(struct q2_piece *piece)
 		   piece->data_offset);
 }
 
-static void old_read(struct xfer *xfer, int err)
+static void source_read(struct q2_piece *piece, int err)
 {
-	struct q2_piece *piece = CONTAINER_OF(xfer, struct q2_piece, xfer);
-
 	if (err)
 		alloc_end(piece, err);
 	else
 		write_piece(piece);
+}
+
+static void old_read(struct xfer *xfer, int err)
+{
+	source_read(CONTAINER_OF(xfer, struct q2_piece, xfer), err);
+}
+
+static void below_read(struct blk_req *below, int err)
+{
+	source_read(CONTAINER_OF(below, struct q2_piece, below), err);
+}
+
+/* The cluster as the backing file has it; zeroes from that one's end on. */
+static void read_below(struct q2_piece *piece)
+{
+	struct qcow2 *q = piece->r->q;
+	uint64_t offset = piece->guest << q->cluster_bits;
+	uint64_t len = MIN(q->cluster_bytes, q->backing_bytes - offset);
+
+	memset(piece->cow->data + len, 0, q->cluster_bytes - len);
+	piece->cow->iov = (struct iovec){piece->cow->data, len};
+	piece->below = (struct blk_req){
+		.op = BLK_READ,
+		.offset_bytes = offset,
+		.len_bytes = len,
+		.iov = &piece->cow->iov,
+		.iovcnt = 1,
+		.done = below_read,
+	};
+	blk_submit(q->backing, &piece->below);
 }
 
 static int add_filling(struct q2_piece *piece, uint64_t from, uint64_t to)
@@ -374,13 +403,31 @@ static int start_alloc(struct q2_req *r, const struct target *t, uint64_t host, 
 		return err;
 	}
 	q2_req_advance(r, t->len);
-	if (!cow) {
+	if (!cow || t->way == WAY_UNPACK) {
 		write_piece(piece);
-		return 0;
+	} else if (t->way == WAY_BACKING) {
+		read_below(piece);
+	} else {
+		piece->xfer.done = old_read;
+		xfer_read_buf(&piece->xfer, q->blk.bio, cow->data, q->cluster_bytes, t->host);
 	}
-	piece->xfer.done = old_read;
-	xfer_read_buf(&piece->xfer, q->blk.bio, cow->data, q->cluster_bytes, t->host);
 	return 0;
+}
+
+/* Memory for what the write leaves of a cluster; of a compressed one, filled. */
+static int get_source(struct q2_req *r, const struct target *t, struct q2_cow **cow)
+{
+	const unsigned char *data = NULL;
+	struct qcow2 *q = r->q;
+	int err = 0;
+
+	if (t->way == WAY_UNPACK)
+		err = q2_unpack_get(q, t->guest, t->entry, &r->wait, &data);
+	if (!err)
+		err = cow_get(q, &r->wait, cow);
+	if (!err && data)
+		memcpy((*cow)->data, data, q->cluster_bytes);
+	return err;
 }
 
 static int start_new(struct q2_req *r, struct target *t)
@@ -388,14 +435,14 @@ static int start_new(struct q2_req *r, struct target *t)
 	struct qcow2 *q = r->q;
 	struct q2_cow *cow = NULL;
 	struct q2_got got;
-	bool partial;
+	bool has_source = t->way != WAY_NEW, partial;
 	int err = 0;
 
-	if (t->way == WAY_COPY)
+	if (has_source)
 		limit_copy(q, t);
 	partial = (t->skip | t->len) & (q->cluster_bytes - 1);
-	if (t->way == WAY_COPY && partial)
-		err = cow_get(q, &r->wait, &cow);
+	if (has_source && partial)
+		err = get_source(r, t, &cow);
 	if (!err)
 		err = q2_take(q, t->clusters, &r->wait, &got);
 	if (err) {

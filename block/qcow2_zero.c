@@ -4,9 +4,12 @@
  * zeroes, or left alone by a discard.
  *
  *   reads as zero already        nothing
+ *   as the backing file has it   a discard does nothing, else the zero flag alone
  *   version 3, ours              the zero flag; the cluster stays and becomes a hole
- *   version 3, shared            the zero flag alone; the reference is dropped
- *   version 2                    unallocated, which reads as zero; the reference is dropped
+ *   version 3, otherwise         the zero flag alone; the reference is dropped
+ *   version 2                    unallocated, which reads as zero; the reference is dropped.
+ *                                Above a backing file there is no way to say zero: a discard
+ *                                does nothing, zeroes are written
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,30 +39,34 @@ static uint64_t entry_at(const struct area *a, uint64_t i)
 	return be64toh(a->slice->l2[a->at + i]);
 }
 
-static bool is_zero(const struct qcow2 *q, uint64_t entry)
+/* Cluster `i` of the area needs nothing. */
+static bool skips(const struct qcow2 *q, const struct area *a, uint64_t i, bool is_discard)
 {
+	uint64_t entry = entry_at(a, i);
+
 	if (entry & QCOW2_COMPRESSED)
 		return false;
-	return !(entry & QCOW2_OFFSET) || (q->header.version >= 3 && (entry & QCOW2_ZERO));
+	if (q->header.version >= 3 && (entry & QCOW2_ZERO))
+		return true;
+	return !(entry & QCOW2_OFFSET) && (is_discard || !q2_is_backed(q, a->guest + i));
 }
 
 /* The cluster stays under the zero flag. */
 static bool stays(const struct qcow2 *q, uint64_t entry)
 {
-	return q->header.version >= 3 && (entry & QCOW2_COPIED);
+	return q->header.version >= 3 && (entry & QCOW2_COPIED) && !(entry & QCOW2_COMPRESSED);
 }
 
 static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
 {
 	uint64_t first = entry_at(a, 0), n = 1;
 
-	/* What is compressed stays as it is for now: a discard need not do anything. */
-	a->skip = is_zero(q, first) || ((first & QCOW2_COMPRESSED) && is_discard);
+	a->skip = skips(q, a, 0, is_discard);
 	a->host = !a->skip && stays(q, first) ? first & QCOW2_OFFSET : 0;
 	for (; n < a->count; n++) {
 		uint64_t entry = entry_at(a, n);
 
-		if (is_zero(q, entry) != a->skip || (entry & QCOW2_COMPRESSED))
+		if (skips(q, a, n, is_discard) != a->skip)
 			break;
 		if (a->skip)
 			continue;
@@ -67,7 +74,7 @@ static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
 			break;
 		if (a->host && (entry & QCOW2_OFFSET) != a->host + (n << q->cluster_bits))
 			break;
-		if (!a->host && !q2_host_valid(q, entry & QCOW2_OFFSET, q->cluster_bytes))
+		if (!a->host && !q2_entry_valid(q, entry))
 			break; /* next time it is the first, and checked */
 	}
 	a->count = n;
@@ -75,12 +82,11 @@ static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
 
 static int check_area(struct qcow2 *q, const struct area *a)
 {
-	uint64_t offset = entry_at(a, 0) & QCOW2_OFFSET;
+	uint64_t first = entry_at(a, 0);
 
-	if (entry_at(a, 0) & QCOW2_COMPRESSED)
-		return q2_compressed(q);
-	if (!q2_host_valid(q, offset, a->host ? a->count << q->cluster_bits : q->cluster_bytes))
-		return q2_corrupt(q, "a cluster out of place", offset);
+	if (a->host ? !q2_host_valid(q, a->host, a->count << q->cluster_bits)
+		    : !q2_entry_valid(q, first))
+		return q2_corrupt(q, "a cluster out of place", first & QCOW2_OFFSET);
 	if (a->host && q2_meta_any(q, a->host >> q->cluster_bits, a->count))
 		return q2_corrupt(q, "a data cluster that is metadata as well", a->host);
 	return 0;
@@ -91,12 +97,12 @@ static void set_zero(struct qcow2 *q, struct area *a)
 	for (uint64_t i = 0; i < a->count; i++) {
 		uint64_t entry = entry_at(a, i);
 
-		if (a->host)
+		if (!a->host) {
+			q2_unlink_entry(q, entry);
+			entry = 0;
+		}
+		if (q->header.version >= 3)
 			entry |= QCOW2_ZERO;
-		else
-			q2_unlink_data(q, entry & QCOW2_OFFSET);
-		if (!a->host)
-			entry = q->header.version >= 3 ? QCOW2_ZERO : 0;
 		a->slice->l2[a->at + i] = htobe64(entry);
 	}
 	q2_slice_dirty(q, a->slice);
@@ -134,6 +140,11 @@ static int zero_area(struct q2_req *r, struct area *a)
 	return 0;
 }
 
+static bool has_table(const struct qcow2 *q, uint64_t guest)
+{
+	return q2_l1_entry(q, guest >> q->l2_bits) & QCOW2_OFFSET;
+}
+
 /* At most `clusters` whole ones from `guest` on. */
 static int zero_clusters(struct q2_req *r, uint64_t guest, uint64_t clusters)
 {
@@ -143,6 +154,8 @@ static int zero_clusters(struct q2_req *r, uint64_t guest, uint64_t clusters)
 
 	a.count = MIN(clusters, (1u << q->slice_bits) - a.at);
 	err = q2_unowned(q, guest, &a.count, &r->wait);
+	if (!err && !has_table(q, guest))
+		err = q2_l2_ensure(q, guest, &r->wait);
 	if (!err)
 		err = q2_slice_get(q, Q2_L2, guest >> q->slice_bits, &r->wait, &a.slice);
 	if (err)
@@ -189,16 +202,20 @@ int q2_zero_step(struct q2_req *r)
 	struct qcow2 *q = r->q;
 	uint64_t offset = req->offset_bytes + r->pos, len = req->len_bytes - r->pos;
 	uint64_t skip = offset & (q->cluster_bytes - 1), guest = offset >> q->cluster_bits;
-	uint64_t table = guest >> q->l2_bits, table_end;
+	uint64_t table_end = ((guest >> q->l2_bits) + 1) << q->l2_bits << q->cluster_bits;
+	bool is_discard = req->op == BLK_DISCARD, is_old = q->header.version < 3;
 
-	if (!(q2_l1_entry(q, table) & QCOW2_OFFSET)) {
-		table_end = (table + 1) << q->l2_bits << q->cluster_bits;
+	if (is_discard && is_old && q->backing) {
+		q2_req_advance(r, len);
+		return 0;
+	}
+	if (!has_table(q, guest) && (is_discard || !q2_is_backed(q, guest))) {
 		q2_req_advance(r, MIN(len, table_end - offset));
 		return 0;
 	}
 	if (skip || len < q->cluster_bytes)
 		return write_zeroes(r, offset, MIN(len, q->cluster_bytes - skip));
-	if (q->header.version < 3 && !may_unmap(r))
+	if (is_old && (q->backing || !may_unmap(r)))
 		return write_zeroes(r, offset, len & ~(q->cluster_bytes - 1));
 	return zero_clusters(r, guest, len >> q->cluster_bits);
 }

@@ -271,7 +271,7 @@ static bool held(const struct sim *sim, const struct sim_op *o)
 	return sim->hold_reads && o->kind == READ;
 }
 
-bool sim_step(struct sim *sim)
+static bool step_here(struct sim *sim)
 {
 	struct sim_op **at = &sim->queue, *o;
 	unsigned int n = 0;
@@ -290,6 +290,15 @@ bool sim_step(struct sim *sim)
 	o->op->done(o->op, res);
 	free(o);
 	return true;
+}
+
+bool sim_step(struct sim *sim)
+{
+	if (!sim->below)
+		return step_here(sim);
+	if (rnd(&sim->seed) % 2)
+		return step_here(sim) || sim_step(sim->below);
+	return sim_step(sim->below) || step_here(sim);
 }
 
 void sim_run(struct sim *sim)

@@ -44,6 +44,7 @@ struct sim {
 	unsigned long reserved; /* fallocate calls for space alone */
 	bool no_punch, no_fallocate, no_zero_range;
 	bool hold_reads;        /* they wait */
+	struct sim *below;      /* of the backing file: steps with this one */
 };
 
 struct sim *sim_create(uint64_t seed);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "block/impl.h"
 #include "block/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
@@ -26,6 +27,7 @@ struct scene {
 	uint64_t max_len;
 	uint64_t filled;         /* of these, with tag 1 */
 	bool snapshot;
+	enum { HERE, BELOW, PACKED } where; /* that is: in a raw backing file, compressed */
 };
 
 static const struct scene scenes[] = {
@@ -41,15 +43,43 @@ static const struct scene scenes[] = {
 	 true},
 	{"few large clusters", "compat=1.1,cluster_size=2M", 64, 0, 65536, 1000, 0, false},
 	{"4k, discards", "compat=1.1,cluster_size=4k", 64, 777, 8192, 200, 8192, false},
+	{"backing", "compat=1.1", 64, 1000, 16384, 600, 10000, false, BELOW},
+	{"backing, version 2", "compat=0.10,cluster_size=4k", 64, 1000, 8192, 300, 7001, false,
+	 BELOW},
+	{"backing, snapshot", "compat=1.1,cluster_size=512", 16, 0, 8192, 300, 8192, true, BELOW},
+	{"compressed", "compat=1.1", 64, 1000, 16384, 600, 16384, false, PACKED},
+	{"compressed, version 2", "compat=0.10,cluster_size=4k", 64, 0, 8192, 300, 8192, false,
+	 PACKED},
+	{"compressed, zstd, snapshot", "compat=1.1,cluster_size=4k,compression_type=zstd", 64, 0,
+	 8192, 300, 8192, true, PACKED},
 };
 
 static char bases[ARRAY_LEN(scenes)][128];
 
 static const char *image, *raw;
 
+/* The raw file with tag 1 that lies below. */
+static int open_below(void *arg, const char *file, const char *format, struct blk **out)
+{
+	struct sim *sim = arg;
+
+	assert_string_equal(format, "raw");
+	sim->below = sim_create(sim->seed);
+	sim_load(sim->below, file);
+	return raw_create(&sim->below->bio, file, true, out);
+}
+
+static void destroy_sim(struct sim *sim)
+{
+	if (sim->below)
+		sim_destroy(sim->below);
+	sim_destroy(sim);
+}
+
 static struct blk *open_sim(struct sim *sim, uint32_t cache_bytes)
 {
-	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes};
+	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
+				     .open_backing = open_below, .arg = sim};
 	struct blk *blk;
 
 	sim->in_order = true; /* nothing else to do while opening */
@@ -80,12 +110,36 @@ static void fill(struct sim *sim, struct blk *blk, const struct scene *scene)
 	}
 }
 
+/* A raw file with the filling, as what lies below or as what is compressed. */
+static void make_from_raw(const struct scene *scene, const char *path)
+{
+	struct work *work = work_create(NULL, scene->first, scene->sectors, 1);
+	uint64_t end = (scene->first + scene->filled) * 512;
+	char filling[160];
+
+	snprintf(filling, sizeof(filling), "%s.raw", path);
+	work_assume(work, 1, scene->filled);
+	work_save(work, filling, scene->where == BELOW ? end : scene->disk_mib << 20);
+	work_destroy(work);
+	if (scene->where == BELOW)
+		assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw -o %s %s %lluM",
+				       filling, scene->options, path,
+				       (unsigned long long)scene->disk_mib), 0);
+	else
+		assert_int_equal(shell("qemu-img convert -f raw -c -O qcow2 -o %s %s %s",
+				       scene->options, filling, path), 0);
+}
+
 static void make_base(const struct scene *scene, char *path)
 {
 	struct sim *sim;
 	struct blk *blk;
 
 	snprintf(path, sizeof(bases[0]), "%s/base%d.qcow2", temp_dir(), (int)(scene - scenes));
+	if (scene->where != HERE) {
+		make_from_raw(scene, path);
+		goto snapshot;
+	}
 	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s %lluM", scene->options, path,
 			       (unsigned long long)scene->disk_mib), 0);
 	if (!scene->filled)
@@ -98,6 +152,7 @@ static void make_base(const struct scene *scene, char *path)
 	sim_save(sim, path);
 	sim_destroy(sim);
 	assert_int_equal(shell("qemu-img check %s", path), 0);
+snapshot:
 	if (scene->snapshot)
 		assert_int_equal(shell("qemu-img snapshot -c one %s", path), 0);
 }
@@ -128,7 +183,7 @@ static void work_and_cut(struct work *work, const char *from, uint64_t *seed)
 	work->cut = true;
 	sim_run(sim);
 	blk_close(work->blk);
-	sim_destroy(sim);
+	destroy_sim(sim);
 }
 
 static void check_image(const struct work *work, const struct scene *scene, uint64_t seed)
@@ -171,6 +226,7 @@ static void crash(uint64_t seed)
 	work->max_len = scene->max_len;
 	work->discards = (unsigned int)(rnd(&state) % 6);
 	work->flushes = (unsigned int)(rnd(&state) % 3);
+	work->idle_discards = scene->where == BELOW;
 	work_assume(work, 1, scene->filled);
 	work_and_cut(work, bases[which], &state);
 	check_image(work, scene, seed);

@@ -44,12 +44,6 @@ static void work_some(struct work *work, struct sim *sim, int requests)
 	assert_int_equal(work->wrong, 0);
 }
 
-static void all_flushed(struct work *work)
-{
-	for (uint64_t i = 0; i < work->sectors; i++)
-		work->history[i].floor = work->history[i].known;
-}
-
 struct fault {
 	const char *base;
 	uint64_t sectors;
@@ -80,7 +74,7 @@ static bool fail_at(const struct fault *fault, long n)
 		work->blk = blk;
 		work_some(work, sim, 60);
 		if (blk_close(blk) == 0)
-			all_flushed(work);
+			work_closed(work);
 	}
 	capture_log_end();
 	came = sim->fail_after < -1;
@@ -248,6 +242,34 @@ static void test_device_end(void **state)
 	sim_destroy(sim);
 }
 
+/* A full device, and clusters that were given up since the last commit. */
+static void test_full_device(void **state)
+{
+	static unsigned char data[65536];
+	const char *base = temp_path("full.qcow2");
+	struct sim *sim = sim_create(1);
+	uint64_t i = 0;
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o compat=0.10 %s 64M", base), 0);
+	sim_load(sim, base);
+	sim->size = sim->bio.size_bytes = 4 << 20;
+	sim->bio.is_device = true;
+	assert_int_equal(open_sim(sim, 0, &blk), 0);
+	while (run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512) == 0)
+		i++;
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 5 * 65536), 0);
+	for (int n = 0; n < 5; n++, i++)
+		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512), 0);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512), -ENOSPC);
+	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 65536 * 8, NULL, 65536), 0);
+	assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512), 0);
+	assert_int_equal(blk_close(blk), 0);
+	sim_save(sim, image);
+	assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);
+	sim_destroy(sim);
+}
+
 /* Raw: what the file system can not do is done by writing; a failed sync ends writing. */
 static void test_raw(void **state)
 {
@@ -343,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_held_read),
 		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_device_end),
+		cmocka_unit_test(test_full_device),
 		cmocka_unit_test(test_faults),
 	};
 

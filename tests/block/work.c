@@ -58,11 +58,13 @@ static void note_submitted(struct work *work, const struct blk_req *req, uint64_
 
 static void note_done(struct work *work, const struct blk_req *req, int err)
 {
+	bool hint = req->op == BLK_DISCARD && work->idle_discards;
+
 	for (uint64_t i = 0; i < req->len_bytes / SECTOR; i++) {
 		struct history *h = at(work, req->offset_bytes / SECTOR + i);
 
 		h->busy = false;
-		if (req->op != BLK_READ && !err)
+		if (req->op != BLK_READ && !err && !hint)
 			h->known = h->count - 1;
 	}
 }
@@ -291,6 +293,12 @@ void work_destroy(struct work *work)
 	}
 	free(work->history);
 	free(work);
+}
+
+void work_closed(struct work *work)
+{
+	for (uint64_t i = 0; i < work->sectors; i++)
+		work->history[i].floor = work->history[i].known;
 }
 
 void work_save(const struct work *work, const char *path, uint64_t file_bytes)

@@ -43,6 +43,7 @@ struct work {
 	unsigned int discards; /* of 16 requests, and flushes */
 	unsigned int flushes;
 	bool may_fail;         /* requests fail: that is the test */
+	bool idle_discards;    /* a discard may leave what was there */
 	bool cut;              /* what is answered now does not count any more */
 	unsigned long failed, wrong;
 	void (*idle)(void *arg); /* called when nothing is in flight */
@@ -54,11 +55,13 @@ void work_destroy(struct work *work);
 /* Start a random request, if there is room. */
 void work_submit(struct work *work);
 void work_flush(struct work *work);
+/* Closing said that all is on disk. */
+void work_closed(struct work *work);
 /* The first `count` sectors are `tag`, as filled by fill_tag, and the others 0. */
 void work_assume(struct work *work, uint64_t tag, uint64_t count);
 /* After a cut: what the raw file holds, which was compared, is what there is now. */
 void work_rebase(struct work *work, const char *path);
-/* What the model knows for sure, into a raw file. */
+/* What the model knows for sure, into a raw file: sparse, `first` sectors and all. */
 void work_save(const struct work *work, const char *path, uint64_t file_bytes);
 /* The raw file holds only what the model allows: the number of sectors where it does not. */
 unsigned long work_compare(const struct work *work, const char *path);

@@ -11,6 +11,7 @@
 
 #include "block/bio.h"
 #include "block/block.h"
+#include "block/impl.h"
 #include "block/qcow2.h"
 #include "util/util.h"
 
@@ -26,6 +27,7 @@ enum flag {
 	FLAG_LAST_FIRST = 16, /* the order in which operations complete */
 	FLAG_WAIT = 32,       /* one request at a time */
 	FLAG_SMALL_CACHE = 64,
+	FLAG_BACKING = 128,   /* what the image says lies below it is there */
 };
 
 struct pending {
@@ -95,9 +97,9 @@ static int allocate(int mode, uint64_t offset, uint64_t len)
 		return -EOPNOTSUPP;
 	if (!range_fits(offset, len, FILE_MAX))
 		return mode ? 0 : -ENOSPC;
-	if (mode)
+	if (mode & ~FALLOC_FL_KEEP_SIZE)
 		memset(file.bytes + offset, 0, len);
-	else
+	else if (!mode)
 		file.size = MAX(file.size, offset + len);
 	return 0;
 }
@@ -162,6 +164,42 @@ static const struct bio_ops fuzz_ops = {
 	.truncate = fuzz_truncate,
 	.destroy = fuzz_destroy,
 };
+
+/* --- the backing file: all of it one byte --- */
+
+static void below_done(struct loop_op *op, int res)
+{
+	struct blk_req *req = CONTAINER_OF((void *)op, struct blk_req, priv);
+
+	req->done(req, 0);
+}
+
+static void below_submit(struct blk *blk, struct blk_req *req)
+{
+	struct loop_op *op = (struct loop_op *)&req->priv;
+
+	for (unsigned int i = 0; i < req->iovcnt; i++)
+		memset(req->iov[i].iov_base, 0xbb, req->iov[i].iov_len);
+	op->done = below_done;
+	complete(op, 0);
+}
+
+static int below_close(struct blk *blk)
+{
+	return 0;
+}
+
+static int open_below(void *arg, const char *name, const char *format, struct blk **out)
+{
+	static const struct blk_ops ops = {.submit = below_submit, .flush_and_free = below_close};
+	static struct blk below;
+
+	below = (struct blk){.ops = &ops, .bio = &file.bio,
+			     .info = {.size_bytes = strlen(name) * KIB(7), .readonly = true}};
+	below.info.size_bytes = align_up(MAX(below.info.size_bytes, 512), 512);
+	*out = &below;
+	return 0;
+}
 
 /* --- requests --- */
 
@@ -241,6 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 				.size_bytes = file.size,
 				.is_device = file.flags & FLAG_DEVICE};
 	opts.readonly = file.flags & FLAG_READONLY;
+	opts.open_backing = file.flags & FLAG_BACKING ? open_below : NULL;
 	opts.cache_bytes = file.flags & FLAG_SMALL_CACHE ? 1 : 0;
 	if (qcow2_create(&file.bio, &opts, &blk) < 0)
 		return 0;

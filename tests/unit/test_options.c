@@ -151,6 +151,15 @@ static void test_disk(void **state)
 	parse_ok("-k|x|-d|a,format=qcow2,readonly=on,direct=off");
 	assert_int_equal(d->blk.format, BLK_FORMAT_QCOW2);
 	assert_true(d->blk.readonly && !d->blk.direct);
+	assert_int_equal(d->blk.backing, BLK_BACKING_OFF);
+	parse_ok("-k|x|-d|a,backing");
+	assert_int_equal(d->blk.backing, BLK_BACKING_ON);
+	assert_null(d->blk.backing_dir);
+	parse_ok("-k|x|-d|a,backing=on,backing=off");
+	assert_int_equal(d->blk.backing, BLK_BACKING_OFF);
+	parse_ok("-k|x|-d|a,backing=images/base");
+	assert_int_equal(d->blk.backing, BLK_BACKING_ON);
+	assert_string_equal(d->blk.backing_dir, "images/base");
 	parse_ok("-k|x|-d|a=b c,serial=x=y");
 	assert_string_equal(d->blk.path, "a=b c");
 	assert_string_equal(d->serial, "x=y");
@@ -259,7 +268,7 @@ static const struct {
 
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
-	{"-k|x|--disk|a,bogus=1", "'bogus'", "format, readonly, direct and serial"},
+	{"-k|x|--disk|a,bogus=1", "'bogus'", "backing, direct and serial"},
 	{"-k|x|--disk|a,b", "'b'", ",,"},
 	{"-k|x|--disk|a,", "--disk", "unknown key"},
 	{"-k|x|--disk|a,=raw", "--disk", "unknown key"},
@@ -273,6 +282,8 @@ static const struct {
 	{"-k|x|--disk|a,readonly=yes", "readonly=yes", "on or off"},
 	{"-k|x|--disk|a,readonly=", "readonly=", "on or off"},
 	{"-k|x|--disk|a,direct=1", "direct=1", "on or off"},
+	{"-k|x|--disk|a,backing=images", "backing=images", "directory"},
+	{"-k|x|--disk|a,backing=", "backing=", "directory"},
 
 	{"-k|x|--net|", "--net", "key"},
 	{"-k|x|--net|bogus=1", "'bogus'", "bridge, tap, fd and mac"},

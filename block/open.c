@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening disks: the file, its locks, its format, and the files below it.
+ *
+ * An image names its backing file, and who made the image may be the guest: so that file is
+ * opened only where the user said so, only in a format that is said and not guessed, and only
+ * if it is a regular file, below the directory that was given if one was.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/bio.h"
+#include "block/impl.h"
+#include "block/qcow2.h"
+#include "util/util.h"
+
+#define DEPTH_MAX 8
+
+/* A file of the disk's chain, from the top down. */
+struct layer {
+	const struct layer *above;
+	const struct blk_options *opts; /* the disk's */
+	struct loop *loop;
+	struct bio *first;              /* the disk's first file */
+	const char *path;
+	dev_t dev;
+	ino_t ino;
+	unsigned int depth;
+};
+
+static bool ends_with(const char *text, const char *suffix)
+{
+	size_t n = strlen(text), m = strlen(suffix);
+
+	return n >= m && !strcmp(text + n - m, suffix);
+}
+
+static int log_open_error(const struct blk_options *opts, int err)
+{
+	const char *path = opts->path;
+
+	if (err == ENOENT)
+		log_error("disk %s: no such file (make one: qemu-img create -f qcow2 %s 8G)", path,
+			  path);
+	else if (err == EISDIR)
+		log_error("disk %s: a directory (name a disk image or a block device)", path);
+	else if (err == EINVAL && opts->direct)
+		log_error("disk %s: its file system has no direct I/O (use direct=off)", path);
+	else if (!opts->readonly && (err == EACCES || err == EPERM || err == EROFS))
+		log_error("disk %s: not writable: %s (change its permissions, or use readonly)",
+			  path, strerror(err));
+	else if (err == EACCES)
+		log_error("disk %s: not readable: %s (change its permissions)", path,
+			  strerror(err));
+	else
+		log_error("disk %s: cannot open: %s%s", path, strerror(err), fd_remedy(err));
+	return -err;
+}
+
+static int check_file_type(const struct blk_options *opts, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return log_open_error(opts, errno);
+	if (S_ISDIR(st.st_mode))
+		return log_open_error(opts, EISDIR);
+	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
+		return 0;
+	log_error("disk %s: neither a file nor a block device (name a disk image)", opts->path);
+	return -EINVAL;
+}
+
+static int open_file(const struct blk_options *opts, int *out)
+{
+	int flags = opts->readonly ? O_RDONLY : O_RDWR;
+	/* O_NONBLOCK: a FIFO must not make us wait; of no use afterwards. */
+	int fd = open(opts->path, flags | O_CLOEXEC | O_NONBLOCK | (opts->direct ? O_DIRECT : 0));
+	int r;
+
+	if (fd < 0)
+		return log_open_error(opts, errno);
+	r = check_file_type(opts, fd);
+	if (!r)
+		r = fcntl(fd, F_SETFL, opts->direct ? O_DIRECT : 0) < 0 ? -errno : 0;
+	if (!r)
+		r = lock_image(fd, opts->path, opts->readonly);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*out = fd;
+	return 0;
+}
+
+/* Refuse content that contradicts the format chosen. */
+static int check_content(const struct blk_options *opts, enum blk_format format, int fd)
+{
+	unsigned char head[4096] __attribute__((aligned(4096)));
+	ssize_t n = pread(fd, head, sizeof(head), 0);
+	const char *found, *path = opts->path;
+
+	if (n < 0) {
+		log_error("disk %s: cannot read: %s", path, strerror(errno));
+		return -errno;
+	}
+	found = probe_format(head, (size_t)n);
+	if (format == BLK_FORMAT_QCOW2) {
+		if (found && !strcmp(found, "qcow2"))
+			return 0;
+		log_error("disk %s: not a qcow2 image but %s (use format=raw if its bytes are the "
+			  "disk, or: qemu-img convert -O qcow2 %s new.qcow2)", path,
+			  found ? found : "raw data", path);
+		return -EINVAL;
+	}
+	if (!found || opts->format == BLK_FORMAT_RAW)
+		return 0;
+	if (!strcmp(found, "qcow2"))
+		log_error("disk %s: looks like a qcow2 image (use format=qcow2; or format=raw if "
+			  "the guest is to see these very bytes)", path);
+	else
+		log_error("disk %s: looks like a %s image (first: qemu-img convert -O qcow2 %s "
+			  "new.qcow2; or use format=raw if the guest is to see these very bytes)",
+			  path, found, path);
+	return -EINVAL;
+}
+
+/* --- what lies below --- */
+
+static int open_backing(void *arg, const char *name, const char *format, struct blk **out);
+
+static int create(struct layer *layer, enum blk_format format, bool readonly, struct bio *bio,
+		  struct blk **out)
+{
+	struct qcow2_options qcow2 = {
+		.name = layer->path,
+		.readonly = readonly,
+		.loop = layer->loop,
+		.open_backing = open_backing,
+		.arg = layer,
+	};
+
+	layer->first = layer->above ? layer->above->first : bio;
+	if (format == BLK_FORMAT_QCOW2)
+		return qcow2_create(bio, &qcow2, out);
+	return raw_create(bio, layer->path, readonly, out);
+}
+
+/* "file:x" and "json:{}" are QEMU's ways to name what is no plain file. */
+static bool has_protocol(const char *name)
+{
+	size_t colon = strcspn(name, ":/");
+
+	return name[colon] == ':';
+}
+
+static int check_name(const struct layer *layer, const char *name, const char *format,
+		      enum blk_format *out)
+{
+	const char *path = layer->path;
+
+	if (layer->opts->backing == BLK_BACKING_OFF) {
+		log_error("disk %s: has a backing file (%.200s), which is followed only with "
+			  "backing=on or backing=DIR (or make it whole: qemu-img convert -O qcow2 "
+			  "%s new.qcow2)", path, name, path);
+		return -ENOTSUP;
+	}
+	if (has_protocol(name)) {
+		log_error("disk %s: its backing file is not a plain file (%.200s)", path, name);
+		return -ENOTSUP;
+	}
+	if (layer->depth == DEPTH_MAX) {
+		log_error("disk %s: more than %d backing files below each other (join some: "
+			  "qemu-img rebase)", path, DEPTH_MAX);
+		return -EINVAL;
+	}
+	if (!strcmp(format, "qcow2"))
+		*out = BLK_FORMAT_QCOW2;
+	else if (!strcmp(format, "raw"))
+		*out = BLK_FORMAT_RAW;
+	else
+		log_error("disk %s: its backing file's format is %s (say which: qemu-img rebase "
+			  "-u -b FILE -F FORMAT %s)", path, *format ? "not raw or qcow2"
+			  : "not in the image, and is not guessed", path);
+	return *out == BLK_FORMAT_BY_NAME ? -ENOTSUP : 0;
+}
+
+/* Relative names are relative to the image that has them. */
+static int join_path(const struct layer *layer, const char *name, char *out, size_t out_len)
+{
+	const char *slash = strrchr(layer->path, '/');
+	int dir_len = *name == '/' || !slash ? 0 : (int)(slash + 1 - layer->path);
+
+	if ((size_t)snprintf(out, out_len, "%.*s%s", dir_len, layer->path, name) < out_len)
+		return 0;
+	log_error("disk %s: its backing file's name is too long", layer->path);
+	return -ENAMETOOLONG;
+}
+
+/* What was opened, wherever symbolic links led, lies below the directory allowed. */
+static int check_dir(const struct layer *layer, int fd)
+{
+	const char *dir = layer->opts->backing_dir;
+	char real[PATH_MAX], opened[PATH_MAX], proc[32];
+	size_t len;
+	ssize_t n;
+
+	if (!dir)
+		return 0;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	n = readlink(proc, opened, sizeof(opened) - 1);
+	if (n < 0 || !realpath(dir, real)) {
+		log_error("disk %s: backing=%s: %s", layer->path, dir, strerror(errno));
+		return -errno;
+	}
+	opened[n] = 0;
+	len = strlen(real);
+	len -= real[len - 1] == '/';
+	if (!strncmp(opened, real, len) && opened[len] == '/')
+		return 0;
+	log_error("disk %s: does not lie below backing=%s", layer->path, dir);
+	return -EACCES;
+}
+
+/* Note who the file is; a file that is in the chain already would never end. */
+static int check_identity(struct layer *layer, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	layer->dev = st.st_dev;
+	layer->ino = st.st_ino;
+	if (layer->above && !S_ISREG(st.st_mode)) {
+		log_error("disk %s: a backing file must be a regular file", layer->path);
+		return -EINVAL;
+	}
+	for (const struct layer *l = layer->above; l; l = l->above) {
+		if (l->dev == layer->dev && l->ino == layer->ino) {
+			log_error("disk %s: lies below itself", layer->path);
+			return -ELOOP;
+		}
+	}
+	return 0;
+}
+
+static int open_backing(void *arg, const char *name, const char *format, struct blk **out)
+{
+	const struct layer *above = arg;
+	char path[PATH_MAX];
+	struct layer layer = {.above = above, .opts = above->opts, .loop = above->loop, .path = path,
+			    .depth = above->depth + 1};
+	struct blk_options opts = {.path = path, .readonly = true, .direct = above->opts->direct};
+	enum blk_format kind = BLK_FORMAT_BY_NAME;
+	struct bio *bio;
+	int fd, r = check_name(above, name, format, &kind);
+
+	if (!r)
+		r = join_path(above, name, path, sizeof(path));
+	if (!r)
+		r = open_file(&opts, &fd);
+	if (r)
+		return r;
+	r = check_identity(&layer, fd);
+	if (!r)
+		r = check_dir(&layer, fd);
+	if (!r)
+		r = bio_file_create(layer.loop, fd, path, opts.direct, above->first, &bio);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = create(&layer, kind, true, bio, out);
+	if (r < 0)
+		bio_destroy(bio);
+	return r;
+}
+
+/* --- the top --- */
+
+int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out)
+{
+	struct layer layer = {.opts = opts, .loop = loop, .path = opts->path};
+	enum blk_format format = opts->format;
+	struct bio *bio;
+	int fd = -1, r;
+
+	if (format == BLK_FORMAT_BY_NAME)
+		format = ends_with(opts->path, ".qcow2") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
+	r = open_file(opts, &fd);
+	if (r < 0)
+		return r;
+	r = check_content(opts, format, fd);
+	if (!r)
+		r = check_identity(&layer, fd);
+	if (!r)
+		r = bio_file_create(loop, fd, opts->path, opts->direct, NULL, &bio);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = create(&layer, format, opts->readonly, bio, out);
+	if (r < 0)
+		bio_destroy(bio);
+	return r;
+}
