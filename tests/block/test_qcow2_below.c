@@ -21,29 +21,11 @@
 
 static struct loop *loop;
 
-static void quit_loop(void *arg)
-{
-	loop_quit(arg);
-}
-
 static int try_open(const char *path, const char *dir, enum blk_backing backing, struct blk **out)
 {
 	struct blk_options opts = {.path = path, .backing = backing, .backing_dir = dir};
 
 	return blk_open(loop, &opts, out);
-}
-
-static void run_work(struct work *work, int batches)
-{
-	work->idle = quit_loop;
-	work->arg = loop;
-	while (batches--) {
-		for (int i = 0; i < WORK_SLOTS; i++)
-			work_submit(work);
-		if (work->in_flight)
-			assert_int_equal(loop_run(loop), 0);
-	}
-	assert_int_equal(work->wrong, 0);
 }
 
 /* All of it at once, and in odd pieces, as the raw file has it. */
@@ -75,7 +57,7 @@ static void used_and_checked(const char *image, struct work *work)
 	for (int round = 0; round < 2; round++) {
 		assert_int_equal(try_open(image, NULL, BLK_BACKING_ON, &blk), 0);
 		work->blk = blk;
-		run_work(work, 40);
+		work_run(work, loop, 40);
 		assert_int_equal(blk_close(blk), 0);
 		work_closed(work);
 		assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);

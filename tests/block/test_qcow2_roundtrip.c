@@ -35,20 +35,6 @@ static struct blk *open_image(const char *path, bool readonly)
 	return blk;
 }
 
-/* In batches: fill the slots, wait for all. */
-static void run_work(struct work *work, int batches)
-{
-	work->idle = quit_loop;
-	work->arg = loop;
-	while (batches--) {
-		for (int i = 0; i < WORK_SLOTS; i++)
-			work_submit(work);
-		if (work->in_flight)
-			assert_int_equal(loop_run(loop), 0);
-	}
-	assert_int_equal(work->wrong, 0);
-}
-
 /* What `work` left, as QEMU sees it. */
 static void qemu_agrees(const struct work *work, const char *image)
 {
@@ -72,14 +58,14 @@ static void round_trip(const char *compat, const char *cluster, const char *more
 	blk = open_image(image, false);
 	assert_int_equal(blk_info(blk)->size_bytes, DISK_BYTES);
 	work = work_create(blk, 0, DISK_BYTES / 512, seed);
-	run_work(work, 60);
+	work_run(work, loop, 60);
 	assert_int_equal(blk_close(blk), 0);
 	qemu_agrees(work, image);
 
 	/* Again, on what is there now. */
 	blk = open_image(image, false);
 	work->blk = blk;
-	run_work(work, 30);
+	work_run(work, loop, 30);
 	assert_int_equal(blk_close(blk), 0);
 	qemu_agrees(work, image);
 	work_destroy(work);
@@ -133,14 +119,14 @@ static void snapshot(const char *compat, const char *cluster, uint64_t seed)
 			       compat, cluster, image, DISK_BYTES), 0);
 	blk = open_image(image, false);
 	work = work_create(blk, 0, DISK_BYTES / 512, seed);
-	run_work(work, 20);
+	work_run(work, loop, 20);
 	assert_int_equal(blk_close(blk), 0);
 	work_save(work, before, DISK_BYTES);
 	assert_int_equal(shell("qemu-img snapshot -c one %s", image), 0);
 
 	for (int i = 0; i < 2; i++) {
 		work->blk = blk = open_image(image, false);
-		run_work(work, 30);
+		work_run(work, loop, 30);
 		assert_int_equal(blk_close(blk), 0);
 		qemu_agrees(work, image);
 		assert_int_equal(shell("qemu-img snapshot -c two%d %s", i, image), 0);

@@ -295,6 +295,24 @@ void work_destroy(struct work *work)
 	free(work);
 }
 
+static void quit_loop(void *arg)
+{
+	loop_quit(arg);
+}
+
+void work_run(struct work *work, struct loop *loop, int batches)
+{
+	work->idle = quit_loop;
+	work->arg = loop;
+	while (batches--) {
+		for (int i = 0; i < WORK_SLOTS; i++)
+			work_submit(work);
+		if (work->in_flight)
+			assert_int_equal(loop_run(loop), 0);
+	}
+	assert_int_equal(work->wrong, 0);
+}
+
 void work_closed(struct work *work)
 {
 	for (uint64_t i = 0; i < work->sectors; i++)

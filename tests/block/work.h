@@ -55,6 +55,8 @@ void work_destroy(struct work *work);
 /* Start a random request, if there is room. */
 void work_submit(struct work *work);
 void work_flush(struct work *work);
+/* So many times: fill the slots, then run the loop until all is answered. */
+void work_run(struct work *work, struct loop *loop, int batches);
 /* Closing said that all is on disk. */
 void work_closed(struct work *work);
 /* The first `count` sectors are `tag`, as filled by fill_tag, and the others 0. */
