@@ -2,21 +2,17 @@
 /*
  * Theory of operation
  *
- * Everything the loop waits for is a submission in its io_uring whose user data is a struct
- * loop_op; a batch is: submit what the last batch produced and wait, in one system call; run
- * done() of every completion at hand; run what was deferred; again. Completions without an op
- * belong to cancel requests and are ignored.
+ * An engine hands what the loop is asked for to the kernel and runs done() of what is done: on
+ * io_uring (loop_ring.c), or, where that is forbidden, by poll and threads (loop_poll.c). A turn
+ * of the loop is a turn of its engine, and then what was deferred.
  *
- * Watches are ops of the loop's own, armed again after they fired. A watch that is given up
- * while the kernel still holds it is marked dead, cancelled, and freed by its completion.
+ * Watches are ops of the loop's own, armed again after they fired (loop_watch.c).
  *
- * The ring is created disabled and enabled by the thread that runs it (SINGLE_ISSUER: the
- * kernel then refuses every other submitter). Other threads get in by the mailbox: a lock-free
- * stack of calls and an eventfd, which is one of the loop's own watches.
+ * Other threads get in by the mailbox: a lock-free stack of calls and an eventfd, which is one
+ * of the loop's own watches.
  */
 #include "util/loop_impl.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -24,89 +20,36 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "util/log.h"
 #include "util/util.h"
 
-#define LOOP_DEPTH 256
+#define WORKERS_MAX 4
 
-/* --- submission --- */
-
-struct io_uring_sqe *loop_get_sqe(struct loop *loop)
-{
-	struct io_uring_sqe *sqe;
-
-	while (!(sqe = io_uring_get_sqe(&loop->ring))) {
-		assert(loop->enabled); /* loop.h: so many operations, no more, before it runs */
-		io_uring_submit(&loop->ring);
-	}
-	return sqe;
-}
-
-static void set_file(struct loop *loop, struct io_uring_sqe *sqe, const struct loop_file *file)
-{
-	loop->in_flight++;
-	if (file->slot < 0)
-		return;
-	sqe->fd = file->slot;
-	sqe->flags |= IOSQE_FIXED_FILE;
-}
-
-/* All ones would mean "where the file stands" to the kernel; anything else with the top bit set
- * it refuses, as it should. */
-static uint64_t file_offset(uint64_t offset)
-{
-	return MIN(offset, 1ull << 63);
-}
+/* --- operations --- */
 
 void loop_readv(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = loop_get_sqe(loop);
-
-	/* One buffer needs no import of an iovec array. */
-	if (iovcnt == 1)
-		io_uring_prep_read(sqe, file->fd, iov->iov_base,
-				   (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
-	else
-		io_uring_prep_readv(sqe, file->fd, iov, iovcnt, file_offset(offset));
-	set_file(loop, sqe, file);
-	io_uring_sqe_set_data(sqe, op);
+	loop->engine->readv(loop, op, file, iov, iovcnt, offset);
 }
 
 void loop_writev(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		 const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = loop_get_sqe(loop);
-
-	if (iovcnt == 1)
-		io_uring_prep_write(sqe, file->fd, iov->iov_base,
-				    (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
-	else
-		io_uring_prep_writev(sqe, file->fd, iov, iovcnt, file_offset(offset));
-	set_file(loop, sqe, file);
-	io_uring_sqe_set_data(sqe, op);
+	loop->engine->writev(loop, op, file, iov, iovcnt, offset);
 }
 
 void loop_fdatasync(struct loop *loop, struct loop_op *op, const struct loop_file *file)
 {
-	struct io_uring_sqe *sqe = loop_get_sqe(loop);
-
-	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
-	set_file(loop, sqe, file);
-	io_uring_sqe_set_data(sqe, op);
+	loop->engine->fdatasync(loop, op, file);
 }
 
 void loop_fallocate(struct loop *loop, struct loop_op *op, const struct loop_file *file,
 		    int mode, uint64_t offset, uint64_t len)
 {
-	struct io_uring_sqe *sqe = loop_get_sqe(loop);
-
-	io_uring_prep_fallocate(sqe, file->fd, mode, (off_t)offset, (off_t)len);
-	set_file(loop, sqe, file);
-	io_uring_sqe_set_data(sqe, op);
+	loop->engine->fallocate(loop, op, file, mode, offset, len);
 }
 
 void loop_defer(struct loop *loop, struct loop_op *op)
@@ -116,33 +59,16 @@ void loop_defer(struct loop *loop, struct loop_op *op)
 	loop->deferred_tail = &op->next;
 }
 
-/* --- registered files --- */
-
 void loop_file_init(struct loop *loop, struct loop_file *file, int fd)
 {
 	file->fd = fd;
 	file->slot = -1;
-	for (int slot = 0; loop->has_files && slot < LOOP_FILES; slot++) {
-		if (loop->files[slot])
-			continue;
-		if (io_uring_register_files_update(&loop->ring, (unsigned int)slot, &fd, 1) != 1)
-			return; /* works without, a little slower */
-		loop->files[slot] = true;
-		file->slot = slot;
-		return;
-	}
+	loop->engine->file_init(loop, file);
 }
 
 void loop_file_finish(struct loop *loop, struct loop_file *file)
 {
-	int none = -1;
-
-	/* Once the loop's thread is gone its files are released already. */
-	if (file->slot < 0 || !loop->has_files)
-		return;
-	if (io_uring_register_files_update(&loop->ring, (unsigned int)file->slot, &none, 1) == 1)
-		loop->files[file->slot] = false;
-	file->slot = -1;
+	loop->engine->file_finish(loop, file);
 }
 
 /* --- calls from other threads --- */
@@ -212,23 +138,6 @@ void loop_quit(struct loop *loop)
 
 /* --- the loop --- */
 
-static void run_completions(struct loop *loop)
-{
-	struct io_uring_cqe *cqe;
-
-	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
-		struct loop_op *op = io_uring_cqe_get_data(cqe);
-		int res = cqe->res;
-
-		io_uring_cqe_seen(&loop->ring, cqe);
-		if (!op)
-			continue;
-		if (!loop_op_is_watch(op))
-			loop->in_flight--;
-		op->done(op, res);
-	}
-}
-
 /* Only what was deferred before: what these defer runs in the next batch. */
 static void run_deferred(struct loop *loop)
 {
@@ -242,16 +151,12 @@ static void run_deferred(struct loop *loop)
 	}
 }
 
-/* liburing 2.3 declares io_uring_enable_rings, but its library has it not. */
-static int enable_ring(struct loop *loop)
+static int start(struct loop *loop)
 {
-	long r = syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
-			 NULL, 0);
+	int r = loop->engine->start(loop);
 
-	if (r < 0) {
-		log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(errno));
-		return -errno;
-	}
+	if (r < 0)
+		return r;
 	loop->enabled = true;
 	loop_watches_arm(loop);
 	return 0;
@@ -269,33 +174,18 @@ static bool may_end(struct loop *loop)
 
 int loop_run(struct loop *loop)
 {
-	int r = loop->enabled ? 0 : enable_ring(loop);
+	int r = loop->enabled ? 0 : start(loop);
 
 	if (r < 0)
 		return r;
 	while (!may_end(loop)) {
-		r = loop->deferred ? io_uring_submit_and_get_events(&loop->ring)
-				   : io_uring_submit_and_wait(&loop->ring, 1);
-		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
-			log_error("loop %s: io_uring: %s", loop->name, strerror(-r));
+		r = loop->engine->turn(loop, !loop->deferred);
+		if (r < 0)
 			return r;
-		}
-		run_completions(loop);
 		run_deferred(loop);
 	}
 	atomic_store(&loop->quit, false);
 	return 0;
-}
-
-/*
- * The kernel takes the ring apart some 40 ms after its end, and until then would keep its files
- * open and their locks held. Only the ring's own thread may do it at once.
- */
-static void release_files(struct loop *loop)
-{
-	if (loop->has_files)
-		io_uring_unregister_files(&loop->ring);
-	loop->has_files = false;
 }
 
 static void *loop_thread(void *arg)
@@ -303,7 +193,7 @@ static void *loop_thread(void *arg)
 	struct loop *loop = arg;
 
 	loop_run(loop);
-	release_files(loop);
+	loop->engine->stop(loop);
 	return NULL;
 }
 
@@ -333,32 +223,30 @@ void loop_stop(struct loop *loop)
 	loop_quit(loop);
 	pthread_join(loop->thread, NULL);
 	loop->has_thread = false;
-	loop->enabled = false; /* the ring was that thread's */
+	loop->enabled = false; /* what was armed was that thread's */
 }
 
-static int ring_init(struct io_uring *ring)
+/* Once is enough, for all loops of the process. */
+static void say_no_ring(int r)
 {
-	/* The best this kernel knows: 6.1, 6.0, 5.19. */
-	static const unsigned int flags[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-		IORING_SETUP_SINGLE_ISSUER,
-		0,
-	};
-	int r = -EINVAL;
+	static atomic_flag said = ATOMIC_FLAG_INIT;
 
-	for (unsigned int i = 0; r == -EINVAL && i < ARRAY_LEN(flags); i++)
-		r = io_uring_queue_init(LOOP_DEPTH, ring, flags[i] | IORING_SETUP_R_DISABLED);
-	return r;
+	if (!atomic_flag_test_and_set(&said))
+		log_warn("io_uring is not available: %s: threads are used, which is slower (Linux "
+			 "5.19 or later, sysctl kernel.io_uring_disabled=0; a container must allow "
+			 "it)", strerror(-r));
 }
 
-static void log_ring_error(const char *name, int r)
+static int create_engine(struct loop *loop)
 {
+	int r = loop_ring_create(loop);
+
 	if (r == -EMFILE || r == -ENFILE)
-		log_error("loop %s: no io_uring: %s%s", name, strerror(-r), fd_remedy(-r));
-	else
-		log_error("io_uring is not available: %s (Linux 5.19 or later is needed, and "
-			  "sysctl kernel.io_uring_disabled=0; a container must allow it)",
-			  strerror(-r));
+		log_error("loop %s: no io_uring: %s%s", loop->name, strerror(-r), fd_remedy(-r));
+	if (r == 0 || r == -EMFILE || r == -ENFILE)
+		return r;
+	say_no_ring(r);
+	return loop_poll_create(loop);
 }
 
 static int create_mailbox(struct loop *loop)
@@ -388,20 +276,18 @@ int loop_create(const char *name, struct loop **out)
 		return -ENOMEM;
 	snprintf(loop->name, sizeof(loop->name), "%s", name);
 	loop->deferred_tail = &loop->deferred;
-	r = ring_init(&loop->ring);
-	if (r < 0) {
-		log_ring_error(name, r);
+	loop->workers_max = (unsigned int)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN), 1), WORKERS_MAX);
+	r = create_engine(loop);
+	if (r < 0)
 		goto err_free;
-	}
-	loop->has_files = io_uring_register_files_sparse(&loop->ring, LOOP_FILES) == 0;
 	r = create_mailbox(loop);
 	if (r < 0)
-		goto err_ring;
+		goto err_engine;
 	*out = loop;
 	return 0;
 
-err_ring:
-	io_uring_queue_exit(&loop->ring);
+err_engine:
+	loop->engine->destroy(loop);
 err_free:
 	free(loop);
 	return r;
@@ -412,8 +298,7 @@ void loop_destroy(struct loop *loop)
 	if (!loop)
 		return;
 	loop_workers_destroy(loop->workers);
-	release_files(loop);
-	io_uring_queue_exit(&loop->ring);
+	loop->engine->destroy(loop);
 	loop_watches_finish(loop);
 	close(loop->wake_fd);
 	free(loop);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Watches: ops that are asked for again each time they are done. One that is given up while the
+ * engine still has it is marked dead, and freed when it is done.
+ */
 #include "util/loop_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,48 +14,11 @@
 #include "util/log.h"
 #include "util/util.h"
 
-enum watch_kind {
-	WATCH_EVENT,
-	WATCH_READY,
-	WATCH_TIMER,
-};
-
-struct loop_watch {
-	struct loop_op op;
-	LIST_ENTRY(loop_watch) entry;
-	struct loop *loop;
-	enum watch_kind kind;
-	int fd;
-	short events;
-	uint64_t count; /* what was read from the eventfd */
-	struct __kernel_timespec period;
-	loop_watch_fn *fn;
-	void *arg;
-	bool armed;  /* the kernel has it */
-	bool paused; /* do not run fn, do not arm */
-	bool dead;   /* given up: free it as soon as nobody uses it */
-	bool in_fn;
-};
-
 static void watch_arm(struct loop_watch *watch)
 {
-	struct io_uring_sqe *sqe;
-
 	if (!watch->loop->enabled)
 		return; /* loop_watches_arm will */
-	sqe = loop_get_sqe(watch->loop);
-	switch (watch->kind) {
-	case WATCH_EVENT:
-		io_uring_prep_read(sqe, watch->fd, &watch->count, sizeof(watch->count), 0);
-		break;
-	case WATCH_READY:
-		io_uring_prep_poll_add(sqe, watch->fd, (unsigned int)watch->events);
-		break;
-	case WATCH_TIMER:
-		io_uring_prep_timeout(sqe, &watch->period, 0, 0);
-		break;
-	}
-	io_uring_sqe_set_data(sqe, &watch->op);
+	watch->loop->engine->arm(watch);
 	watch->armed = true;
 }
 
@@ -141,8 +107,7 @@ struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_
 
 	if (!watch)
 		return NULL;
-	watch->period.tv_sec = (long long)(period_ms / 1000);
-	watch->period.tv_nsec = (long long)(period_ms % 1000) * 1000000;
+	watch->period_ms = period_ms;
 	watch_arm(watch);
 	return watch;
 }
@@ -161,8 +126,6 @@ void loop_watch_resume(struct loop *loop, struct loop_watch *watch)
 
 void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 {
-	struct io_uring_sqe *sqe;
-
 	if (!watch)
 		return;
 	watch->dead = true;
@@ -174,15 +137,7 @@ void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 	}
 	if (!loop->enabled)
 		return; /* nobody sees it fire any more; loop_destroy frees it */
-	sqe = loop_get_sqe(loop);
-	if (watch->kind == WATCH_TIMER)
-		io_uring_prep_timeout_remove(sqe, (uintptr_t)&watch->op, 0);
-	else
-		io_uring_prep_cancel(sqe, &watch->op, 0);
-	io_uring_sqe_set_data(sqe, NULL);
-	/* The kernel must see what was armed before the caller closes the fd, or the old wait
-	 * would take the event of the next file with its number. */
-	io_uring_submit(&loop->ring);
+	loop->engine->disarm(watch);
 }
 
 void loop_watches_arm(struct loop *loop)

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Work that would hold up the loop is done by threads beside it. One more is started when work
- * comes and none is idle, up to one per processor, and all stay until the loop is destroyed.
+ * comes and none is idle, up to the loop's limit, and all stay until it is destroyed.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "util/log.h"
 #include "util/loop_impl.h"
 #include "util/util.h"
 
-#define THREADS_MAX 4
+#define THREADS_MAX 8
 
 struct loop_workers {
 	pthread_mutex_t lock;
@@ -75,18 +74,17 @@ static void *worker_thread(void *arg)
 
 /* --- on the loop's --- */
 
-static struct loop_workers *workers_create(const char *loop_name)
+static struct loop_workers *workers_create(const struct loop *loop)
 {
 	struct loop_workers *w = calloc(1, sizeof(*w));
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (!w)
 		return NULL;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->come, NULL);
 	w->last = &w->first;
-	w->max = (unsigned int)MIN(MAX(cpus, 1), THREADS_MAX);
-	snprintf(w->name, sizeof(w->name), "%.13s-w", loop_name);
+	w->max = MIN(loop->workers_max, THREADS_MAX);
+	snprintf(w->name, sizeof(w->name), "%.13s-w", loop->name);
 	return w;
 }
 
@@ -154,7 +152,7 @@ void loop_work(struct loop *loop, struct loop_work *work)
 	work->call.fn = work_done;
 	loop->in_flight++;
 	if (!loop->workers)
-		loop->workers = workers_create(loop->name);
+		loop->workers = workers_create(loop);
 	w = loop->workers;
 	if (w && enqueue(w, work))
 		add_thread(w);

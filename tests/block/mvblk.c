@@ -137,10 +137,8 @@ static void bench_next(struct blk_req *req)
 		bench.seed = bench.seed * 6364136223846793005u + 1442695040888963407u;
 		req->offset_bytes = (bench.seed >> 20) % (end / bench.size) * bench.size;
 	} else {
-		req->offset_bytes = bench.offset;
-		bench.offset += bench.step;
-		if (bench.offset + bench.size > end)
-			bench.offset -= align_down(end, bench.step);
+		req->offset_bytes = MIN(bench.offset, end - bench.size);
+		bench.offset = (bench.offset + bench.step) % end;
 	}
 	bench.started++;
 	blk_submit(blk, req);

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop's engine on io_uring.
+ *
+ * Everything is a submission whose user data is a struct loop_op; a turn submits what the last
+ * one produced and waits, in one system call, and then runs done() of every completion at hand.
+ * Completions without an op belong to cancel requests and are ignored. Watches are submissions
+ * like any other, made again by loop_watch.c after each completion.
+ *
+ * The ring is created disabled and enabled by the thread that runs it (SINGLE_ISSUER: the
+ * kernel then refuses every other submitter).
+ */
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/log.h"
+#include "util/loop_impl.h"
+#include "util/util.h"
+
+#define DEPTH 256
+#define FILES 64
+
+struct ring {
+	struct io_uring uring;
+	bool files[FILES]; /* slots in use */
+	bool has_files;
+};
+
+static struct ring *ring_of(struct loop *loop)
+{
+	return loop->engine_data;
+}
+
+/* --- submission --- */
+
+/* A free submission; what was queued before is submitted if there was none. */
+static struct io_uring_sqe *get_sqe(struct loop *loop)
+{
+	struct io_uring *uring = &ring_of(loop)->uring;
+	struct io_uring_sqe *sqe;
+
+	while (!(sqe = io_uring_get_sqe(uring))) {
+		assert(loop->enabled); /* loop.h: so many operations, no more, before it runs */
+		io_uring_submit(uring);
+	}
+	return sqe;
+}
+
+static void set_file(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op,
+		     const struct loop_file *file)
+{
+	io_uring_sqe_set_data(sqe, op);
+	loop->in_flight++;
+	if (file->slot < 0)
+		return;
+	sqe->fd = file->slot;
+	sqe->flags |= IOSQE_FIXED_FILE;
+}
+
+/* All ones would mean "where the file stands" to the kernel; anything else with the top bit set
+ * it refuses, as it should. */
+static uint64_t file_offset(uint64_t offset)
+{
+	return MIN(offset, 1ull << 63);
+}
+
+static void ring_readv(struct loop *loop, struct loop_op *op, const struct loop_file *file,
+		       const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	/* One buffer needs no import of an iovec array. */
+	if (iovcnt == 1)
+		io_uring_prep_read(sqe, file->fd, iov->iov_base,
+				   (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
+	else
+		io_uring_prep_readv(sqe, file->fd, iov, iovcnt, file_offset(offset));
+	set_file(loop, sqe, op, file);
+}
+
+static void ring_writev(struct loop *loop, struct loop_op *op, const struct loop_file *file,
+			const struct iovec *iov, unsigned int iovcnt, uint64_t offset)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	if (iovcnt == 1)
+		io_uring_prep_write(sqe, file->fd, iov->iov_base,
+				    (unsigned int)MIN(iov->iov_len, 1u << 30), file_offset(offset));
+	else
+		io_uring_prep_writev(sqe, file->fd, iov, iovcnt, file_offset(offset));
+	set_file(loop, sqe, op, file);
+}
+
+static void ring_fdatasync(struct loop *loop, struct loop_op *op, const struct loop_file *file)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
+	set_file(loop, sqe, op, file);
+}
+
+static void ring_fallocate(struct loop *loop, struct loop_op *op, const struct loop_file *file,
+			   int mode, uint64_t offset, uint64_t len)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	io_uring_prep_fallocate(sqe, file->fd, mode, (off_t)offset, (off_t)len);
+	set_file(loop, sqe, op, file);
+}
+
+/* --- registered files --- */
+
+static void ring_file_init(struct loop *loop, struct loop_file *file)
+{
+	struct ring *ring = ring_of(loop);
+
+	for (unsigned int slot = 0; ring->has_files && slot < FILES; slot++) {
+		if (ring->files[slot])
+			continue;
+		if (io_uring_register_files_update(&ring->uring, slot, &file->fd, 1) != 1)
+			return; /* works without, a little slower */
+		ring->files[slot] = true;
+		file->slot = (int)slot;
+		return;
+	}
+}
+
+static void ring_file_finish(struct loop *loop, struct loop_file *file)
+{
+	struct ring *ring = ring_of(loop);
+	int none = -1;
+
+	/* Once the loop's thread is gone its files are released already. */
+	if (file->slot < 0 || !ring->has_files)
+		return;
+	if (io_uring_register_files_update(&ring->uring, (unsigned int)file->slot, &none, 1) == 1)
+		ring->files[file->slot] = false;
+	file->slot = -1;
+}
+
+/*
+ * The kernel takes the ring apart some 40 ms after its end, and until then would keep its files
+ * open and their locks held. Only the ring's own thread may do it at once.
+ */
+static void ring_stop(struct loop *loop)
+{
+	struct ring *ring = ring_of(loop);
+
+	if (ring->has_files)
+		io_uring_unregister_files(&ring->uring);
+	ring->has_files = false;
+}
+
+/* --- watches --- */
+
+_Static_assert(sizeof(((struct loop_watch *)0)->engine) == sizeof(struct __kernel_timespec),
+	       "a timer's period lives in the watch");
+
+static void ring_arm(struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe = get_sqe(watch->loop);
+	struct __kernel_timespec *period = (struct __kernel_timespec *)watch->engine;
+
+	switch (watch->kind) {
+	case WATCH_EVENT:
+		io_uring_prep_read(sqe, watch->fd, &watch->count, sizeof(watch->count), 0);
+		break;
+	case WATCH_READY:
+		io_uring_prep_poll_add(sqe, watch->fd, (unsigned int)watch->events);
+		break;
+	case WATCH_TIMER:
+		period->tv_sec = (long long)(watch->period_ms / 1000);
+		period->tv_nsec = (long long)(watch->period_ms % 1000) * 1000000;
+		io_uring_prep_timeout(sqe, period, 0, 0);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, &watch->op);
+}
+
+static void ring_disarm(struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe = get_sqe(watch->loop);
+
+	if (watch->kind == WATCH_TIMER)
+		io_uring_prep_timeout_remove(sqe, (uintptr_t)&watch->op, 0);
+	else
+		io_uring_prep_cancel(sqe, &watch->op, 0);
+	io_uring_sqe_set_data(sqe, NULL);
+	/* The kernel must see what was armed before the caller closes the fd, or the old wait
+	 * would take the event of the next file with its number. */
+	io_uring_submit(&ring_of(watch->loop)->uring);
+}
+
+/* --- turns --- */
+
+static void run_completions(struct loop *loop)
+{
+	struct io_uring *uring = &ring_of(loop)->uring;
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(uring, &cqe) == 0) {
+		struct loop_op *op = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(uring, cqe);
+		if (!op)
+			continue;
+		if (!loop_op_is_watch(op))
+			loop->in_flight--;
+		op->done(op, res);
+	}
+}
+
+static int ring_turn(struct loop *loop, bool wait)
+{
+	struct io_uring *uring = &ring_of(loop)->uring;
+	int r = wait ? io_uring_submit_and_wait(uring, 1)
+		     : io_uring_submit_and_get_events(uring);
+
+	if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
+		log_error("loop %s: io_uring: %s", loop->name, strerror(-r));
+		return r;
+	}
+	run_completions(loop);
+	return 0;
+}
+
+/* liburing 2.3 declares io_uring_enable_rings, but its library has it not. */
+static int ring_start(struct loop *loop)
+{
+	long r = syscall(SYS_io_uring_register, ring_of(loop)->uring.ring_fd,
+			 IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+
+	if (r == 0)
+		return 0;
+	log_error("loop %s: cannot enable io_uring: %s", loop->name, strerror(errno));
+	return -errno;
+}
+
+/* --- life --- */
+
+int loop_ring_create(struct loop *loop)
+{
+	/* The best this kernel knows: 6.1, 6.0, 5.19. */
+	static const unsigned int flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_SINGLE_ISSUER,
+		0,
+	};
+	struct ring *ring = calloc(1, sizeof(*ring));
+	int r = -EINVAL;
+
+	if (!ring)
+		return -ENOMEM;
+	for (unsigned int i = 0; r == -EINVAL && i < ARRAY_LEN(flags); i++)
+		r = io_uring_queue_init(DEPTH, &ring->uring, flags[i] | IORING_SETUP_R_DISABLED);
+	if (r < 0) {
+		free(ring);
+		return r;
+	}
+	ring->has_files = io_uring_register_files_sparse(&ring->uring, FILES) == 0;
+	loop->engine = &loop_ring_engine;
+	loop->engine_data = ring;
+	return 0;
+}
+
+static void ring_destroy(struct loop *loop)
+{
+	ring_stop(loop);
+	io_uring_queue_exit(&ring_of(loop)->uring);
+	free(ring_of(loop));
+}
+
+const struct loop_engine loop_ring_engine = {
+	.start = ring_start,
+	.turn = ring_turn,
+	.stop = ring_stop,
+	.destroy = ring_destroy,
+	.readv = ring_readv,
+	.writev = ring_writev,
+	.fdatasync = ring_fdatasync,
+	.fallocate = ring_fallocate,
+	.file_init = ring_file_init,
+	.file_finish = ring_file_finish,
+	.arm = ring_arm,
+	.disarm = ring_disarm,
+};
