@@ -42,8 +42,9 @@ def need(tool):
 class Host:
     """Where minivmm and the guests are, and a folder that goes away with the test."""
 
-    def __init__(self, minivmm, guests, sanitized):
+    def __init__(self, minivmm, guests, sanitized, without_io_uring=None):
         self.minivmm = minivmm
+        self.without_io_uring = without_io_uring
         self.guests = pathlib.Path(guests)
         self.sanitized = sanitized
         self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="minivmm-guest-"))
@@ -58,6 +59,8 @@ class Host:
         """The command line that runs `guest` in 128 MiB."""
         command = [self.minivmm, "--kernel", self.guest(guest), "--mem", "128M",
                    "--cmdline", cmdline, *options]
+        if self.without_io_uring:
+            command.insert(0, self.without_io_uring)
         return [str(word) for word in command]
 
     def start(self, guest, *options, cmdline=""):
@@ -86,6 +89,10 @@ class Host:
         result = self.run(guest, *options, **kwargs)
         check(result.status == 0 and result.out.endswith("PASS\n"), result)
         check("FAIL" not in result.out, result)
+        if self.without_io_uring:  # which is said, once
+            first, _, rest = result.err.partition("\n")
+            check("io_uring is not available" in first and "io_uring" not in rest, result)
+            result = dataclasses.replace(result, err=rest)
         check(messages or not result.err, result)
         return result
 

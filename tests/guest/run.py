@@ -27,13 +27,15 @@ def main():
     parser.add_argument("--minivmm", required=True)
     parser.add_argument("--guests", required=True, help="folder of the guests' ELF files")
     parser.add_argument("--sanitized", action="store_true", help="minivmm has sanitizers")
+    parser.add_argument("--without-io-uring", metavar="PROGRAM",
+                        help="start minivmm by this, which forbids it")
     parser.add_argument("case", choices=sorted(CASES))
     args = parser.parse_args()
 
     if not harness.kvm_usable():
         print("SKIP: no access to /dev/kvm")
         return 77
-    host = harness.Host(args.minivmm, args.guests, args.sanitized)
+    host = harness.Host(args.minivmm, args.guests, args.sanitized, args.without_io_uring)
     try:
         CASES[args.case](host)
     except harness.Skip as reason:
