@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "block/impl.h"
 #include "harness.h"
 #include "util/util.h"
 
@@ -329,8 +330,20 @@ static void drop_writes(struct sim *sim)
 		free(sim->writes[--sim->write_count].data);
 }
 
+int sim_open_below(void *arg, const char *file, const char *format, struct blk **out)
+{
+	struct sim *sim = arg;
+
+	assert_string_equal(format, "raw");
+	sim->below = sim_create(sim->seed);
+	sim_load(sim->below, file);
+	return raw_create(&sim->below->bio, file, true, out);
+}
+
 void sim_destroy(struct sim *sim)
 {
+	if (sim->below)
+		sim_destroy(sim->below);
 	while (sim->queue) {
 		struct sim_op *o = sim->queue;
 

@@ -13,6 +13,7 @@
 
 #define SIM_BYTES_MAX (4ull << 30) /* address space only */
 
+struct blk;
 struct sim_op;
 
 struct sim_write {
@@ -48,7 +49,9 @@ struct sim {
 };
 
 struct sim *sim_create(uint64_t seed);
-void sim_destroy(struct sim *sim);
+void sim_destroy(struct sim *sim); /* what lies below, too */
+/* struct qcow2_options.open_backing, of raw files; `sim` is its arg. */
+int sim_open_below(void *sim, const char *file, const char *format, struct blk **out);
 
 /* The content of `path` becomes the disk's, durably. */
 void sim_load(struct sim *sim, const char *path);

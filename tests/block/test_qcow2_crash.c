@@ -13,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "block/impl.h"
 #include "block/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
@@ -58,28 +57,10 @@ static char bases[ARRAY_LEN(scenes)][128];
 
 static const char *image, *raw;
 
-/* The raw file with tag 1 that lies below. */
-static int open_below(void *arg, const char *file, const char *format, struct blk **out)
-{
-	struct sim *sim = arg;
-
-	assert_string_equal(format, "raw");
-	sim->below = sim_create(sim->seed);
-	sim_load(sim->below, file);
-	return raw_create(&sim->below->bio, file, true, out);
-}
-
-static void destroy_sim(struct sim *sim)
-{
-	if (sim->below)
-		sim_destroy(sim->below);
-	sim_destroy(sim);
-}
-
 static struct blk *open_sim(struct sim *sim, uint32_t cache_bytes)
 {
 	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
-				     .open_backing = open_below, .arg = sim};
+				     .open_backing = sim_open_below, .arg = sim};
 	struct blk *blk;
 
 	sim->in_order = true; /* nothing else to do while opening */
@@ -183,7 +164,7 @@ static void work_and_cut(struct work *work, const char *from, uint64_t *seed)
 	work->cut = true;
 	sim_run(sim);
 	blk_close(work->blk);
-	destroy_sim(sim);
+	sim_destroy(sim);
 }
 
 static void check_image(const struct work *work, const struct scene *scene, uint64_t seed)

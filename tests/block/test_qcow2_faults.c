@@ -21,7 +21,8 @@ static const char *image, *raw;
 
 static int open_sim(struct sim *sim, uint32_t cache_bytes, struct blk **out)
 {
-	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes};
+	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
+				     .open_backing = sim_open_below, .arg = sim};
 	int r;
 
 	sim->in_order = true;
@@ -47,6 +48,8 @@ static void work_some(struct work *work, struct sim *sim, int requests)
 struct fault {
 	const char *base;
 	uint64_t sectors;
+	uint64_t filled; /* of these, with tag 1 */
+	bool backed;
 	int error;
 	bool for_good;
 };
@@ -70,6 +73,8 @@ static bool fail_at(const struct fault *fault, long n)
 	work->max_len = 100;
 	work->discards = 4;
 	work->may_fail = true;
+	work->idle_discards = fault->backed;
+	work_assume(work, 1, fault->filled);
 	if (open_sim(sim, n & 2 ? 1 : 0, &blk) == 0) {
 		work->blk = blk;
 		work_some(work, sim, 60);
@@ -95,19 +100,18 @@ static bool fail_at(const struct fault *fault, long n)
 	return came;
 }
 
-static void every_fault(const char *options, const char *name, bool snapshot, uint64_t *seed)
+static void every_fault(struct fault fault, const char *options, uint64_t *seed)
 {
-	const char *stride = getenv("FAULT_STRIDE"), *base = temp_path(name);
+	const char *stride = getenv("FAULT_STRIDE");
 	uint64_t step = stride ? strtoull(stride, NULL, 0) : 6;
 
-	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s 8M", options, base), 0);
-	assert_int_equal(shell("qemu-io -f qcow2 -c 'write -P 0 0 1M' %s", base), 0);
-	if (snapshot)
-		assert_int_equal(shell("qemu-img snapshot -c one %s", base), 0);
+	fault.sectors = 4096;
 	for (int kind = 0; kind < 4; kind++) {
-		struct fault fault = {.base = base, .sectors = 4096,
-				      .error = kind & 1 ? -ENOSPC : -EIO, .for_good = kind & 2};
-		long n = (long)(rnd(seed) % step);
+		long n;
+
+		fault.error = kind & 1 ? -ENOSPC : -EIO;
+		fault.for_good = kind & 2;
+		n = (long)(rnd(seed) % step);
 
 		while (fail_at(&fault, n))
 			n += (long)(1 + rnd(seed) % (2 * step - 1));
@@ -116,13 +120,45 @@ static void every_fault(const char *options, const char *name, bool snapshot, ui
 	}
 }
 
+static void written_faults(const char *options, const char *name, bool snapshot, uint64_t *seed)
+{
+	const char *base = temp_path(name);
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s 8M", options, base), 0);
+	assert_int_equal(shell("qemu-io -f qcow2 -c 'write -P 0 0 1M' %s", base), 0);
+	if (snapshot)
+		assert_int_equal(shell("qemu-img snapshot -c one %s", base), 0);
+	every_fault((struct fault){.base = base}, options, seed);
+}
+
+/* Data that is in the file below, or compressed. */
+static void source_faults(const char *options, const char *name, bool backed, uint64_t *seed)
+{
+	const char *base = temp_path(name), *filling = temp_path("filling.raw");
+	struct work *work = work_create(NULL, 0, 4096, 1);
+
+	work_assume(work, 1, 3000);
+	work_save(work, filling, 8 << 20);
+	work_destroy(work);
+	if (backed)
+		assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw -o %s %s 8M", filling,
+				       options, base), 0);
+	else
+		assert_int_equal(shell("qemu-img convert -c -f raw -O qcow2 -o %s %s %s", options,
+				       filling, base), 0);
+	every_fault((struct fault){.base = base, .filled = 3000, .backed = backed}, options, seed);
+}
+
 static void test_faults(void **state)
 {
 	uint64_t seed = test_seed(5);
 
-	every_fault("compat=1.1", "v3.qcow2", false, &seed);
-	every_fault("compat=0.10,cluster_size=4k", "v2.qcow2", true, &seed);
-	every_fault("compat=1.1,cluster_size=512", "small.qcow2", true, &seed);
+	written_faults("compat=1.1", "v3.qcow2", false, &seed);
+	written_faults("compat=0.10,cluster_size=4k", "v2.qcow2", true, &seed);
+	written_faults("compat=1.1,cluster_size=512", "small.qcow2", true, &seed);
+	source_faults("compat=1.1", "over.qcow2", true, &seed);
+	source_faults("compat=0.10,cluster_size=4k", "over2.qcow2", true, &seed);
+	source_faults("compat=1.1,cluster_size=4k", "packed.qcow2", false, &seed);
 }
 
 static void note_result(struct blk_req *req, int err)
