@@ -25,6 +25,7 @@ def kernels_and_cpus():
     for kernel in ("cloud", "6.12-cloud", "generic", "6.12"):
         for cpus in (1, 2, 8):
             marks = [] if (kernel, cpus) in usual else [pytest.mark.long]
+            marks += [pytest.mark.smp] if cpus > 1 else []
             yield pytest.param(kernel, cpus, marks=marks)
 
 
@@ -37,6 +38,7 @@ def test_stock_kernel(boot, kernel, cpus):
     vm.poweroff()
 
 
+@pytest.mark.smp
 @pytest.mark.parametrize("disk", ["debian.qcow2", "debian-gpt.raw"])
 def test_plain_call(boot, images, disk):
     """No initrd and no command line: minivmm finds the root itself."""

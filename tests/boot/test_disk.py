@@ -12,6 +12,7 @@ FIO = ("fio --name=verify --filename=/dev/vdb --rw=randwrite --bsrange=512-128k 
        "--fsync=64 --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --output-format=terse")
 
 
+@pytest.mark.smp
 @pytest.mark.parametrize("form", ["qcow2", "raw"])
 def test_fio_verify(boot, images, form):
     disk = "%s/second.%s" % (images, form)

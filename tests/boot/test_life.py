@@ -4,6 +4,8 @@
 import signal
 import subprocess
 
+import pytest
+
 from vm import CMDLINE, LOGIN_S, SLOW
 
 
@@ -24,6 +26,7 @@ def test_disk_keeps_what_was_written(boot, images):
     subprocess.run(check, check=True)
 
 
+@pytest.mark.smp
 def test_reboot_comes_back(boot):
     vm = boot("bzImage", cmdline=CMDLINE, cpus=2, reboots=True)
     before = vm.check("cat /proc/sys/kernel/random/boot_id")

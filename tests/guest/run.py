@@ -9,6 +9,7 @@ Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
 """
 
 import argparse
+import signal
 import sys
 
 import cases_disk
@@ -32,6 +33,9 @@ def main():
     parser.add_argument("case", choices=sorted(CASES))
     args = parser.parse_args()
 
+    # Whatever a nohup or a script around us ignores: minivmm would ignore it, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not harness.kvm_usable():
         print("SKIP: no access to /dev/kvm")
         return 77
