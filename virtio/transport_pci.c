@@ -467,17 +467,12 @@ int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *d
 	init_identity(vp);
 	r = msix_init(&vp->msix, &vm->irq, &vp->pci, dev->nqueues + 1, BAR,
 		      PAGE_MSIX_TABLE * PAGE_BYTES, PAGE_MSIX_PBA * PAGE_BYTES);
-	if (r < 0) {
-		log_error("%s: no interrupt vectors: %s%s", dev->name, strerror(-r),
-			  fd_remedy(-r));
+	if (r < 0)
 		goto err_free;
-	}
 	add_capabilities(vp);
 	r = pci_add(host, &vp->pci);
-	if (r < 0) {
-		log_error("%s: no free PCI slot (31 devices at most)", dev->name);
+	if (r < 0)
 		goto err_finish_msix;
-	}
 	dev->transport = (struct virtio_transport){queue_irq, config_irq, reset, vp};
 	*out = vp;
 	return 0;

@@ -7,7 +7,7 @@ struct virtio_dev;
 struct virtio_pci;
 struct vm;
 
-/* Put `dev` on `host`. The transport refers to it and does not own it. 0 or -errno; logs. */
+/* Put `dev` on `host`. The transport refers to it and does not own it. 0 or -errno. */
 int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *dev,
 		      struct virtio_pci **out);
 /* vCPUs are stopped, `dev` is idle. Accepts NULL. */

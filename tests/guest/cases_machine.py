@@ -130,6 +130,12 @@ def no_stdio(host):
         process.wait()
 
 
+def still_here(process):
+    process.stdin.write(b"still here\n")
+    process.stdin.flush()
+    wait_for(process, b"still here\n")
+
+
 def power_button(host):
     """SIGTERM presses it, and the guest powers off; a guest that does not is ended by a second."""
     process = host.start("button")
@@ -144,9 +150,7 @@ def power_button(host):
     try:
         wait_for(process, b"ready\n")
         process.send_signal(signal.SIGTERM)
-        process.stdin.write(b"still here\n")
-        process.stdin.flush()
-        wait_for(process, b"still here\n")
+        still_here(process)
         process.send_signal(signal.SIGTERM)
         process.wait(READ_TIMEOUT_S)
     finally:
@@ -202,13 +206,9 @@ def ignored_signals(host):
         wait_for(process, b"ready\n")
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGINT):
             process.send_signal(number)
-            process.stdin.write(b"still here\n")
-            process.stdin.flush()
-            wait_for(process, b"still here\n")
+            still_here(process)
         process.send_signal(signal.SIGTERM)
-        process.stdin.write(b"still here\n")
-        process.stdin.flush()
-        wait_for(process, b"still here\n")
+        still_here(process)
         process.send_signal(signal.SIGTERM)
         check(process.wait(READ_TIMEOUT_S) == 0, "status")
     finally:
