@@ -252,23 +252,34 @@ static void test_reserve(void **state)
 	sim_destroy(sim);
 }
 
+/* An image on a device of `bytes`; how many clusters in a row can be written to. */
+static uint64_t fill_device(const char *options, uint64_t bytes, struct sim **sim,
+			    struct blk **blk)
+{
+	static unsigned char data[512];
+	const char *base = temp_path("device.qcow2");
+	uint64_t i = 0;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s 64M", options, base), 0);
+	*sim = sim_create(1);
+	sim_load(*sim, base);
+	(*sim)->size = (*sim)->bio.size_bytes = bytes;
+	(*sim)->bio.is_device = true;
+	assert_int_equal(open_sim(*sim, 0, blk), 0);
+	while (run_req(*sim, *blk, BLK_WRITE, 65536 * i, data, 512) == 0)
+		i++;
+	return i;
+}
+
 /* A device does not grow: its end that is less than a cluster is no cluster. */
 static void test_device_end(void **state)
 {
 	static unsigned char data[65536];
-	const char *base = temp_path("device.qcow2");
-	struct sim *sim = sim_create(1);
-	uint64_t size, i = 0;
+	uint64_t size = (4 << 20) + 17 * 1024, i;
+	struct sim *sim;
 	struct blk *blk;
 
-	assert_int_equal(shell("qemu-img create -f qcow2 %s 8M", base), 0);
-	sim_load(sim, base);
-	size = (4 << 20) + 17 * 1024;
-	sim->size = sim->bio.size_bytes = size;
-	sim->bio.is_device = true;
-	assert_int_equal(open_sim(sim, 0, &blk), 0);
-	while (run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512) == 0)
-		i++;
+	i = fill_device("compat=1.1", size, &sim, &blk);
 	assert_int_equal(i, 64 - 5); /* all but header, tables, and what counts them */
 	while (i--)
 		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 65536), 0);
@@ -281,19 +292,12 @@ static void test_device_end(void **state)
 /* A full device, and clusters that were given up since the last commit. */
 static void test_full_device(void **state)
 {
-	static unsigned char data[65536];
-	const char *base = temp_path("full.qcow2");
-	struct sim *sim = sim_create(1);
-	uint64_t i = 0;
+	static unsigned char data[512];
+	struct sim *sim;
 	struct blk *blk;
+	uint64_t i;
 
-	assert_int_equal(shell("qemu-img create -f qcow2 -o compat=0.10 %s 64M", base), 0);
-	sim_load(sim, base);
-	sim->size = sim->bio.size_bytes = 4 << 20;
-	sim->bio.is_device = true;
-	assert_int_equal(open_sim(sim, 0, &blk), 0);
-	while (run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512) == 0)
-		i++;
+	i = fill_device("compat=0.10", 4 << 20, &sim, &blk);
 	assert_int_equal(run_req(sim, blk, BLK_DISCARD, 0, NULL, 5 * 65536), 0);
 	for (int n = 0; n < 5; n++, i++)
 		assert_int_equal(run_req(sim, blk, BLK_WRITE, 65536 * i, data, 512), 0);
