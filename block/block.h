@@ -41,6 +41,7 @@ struct blk_options {
 	bool direct; /* O_DIRECT */
 	enum blk_backing backing;
 	const char *backing_dir; /* where all of the chain below must lie, or NULL: anywhere */
+	uint32_t cache_bytes; /* of each file's metadata; 0: what covers the disk, to a limit */
 };
 
 struct blk_info {

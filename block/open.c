@@ -142,6 +142,7 @@ static int create(struct layer *layer, enum blk_format format, bool readonly, st
 		.name = layer->path,
 		.readonly = readonly,
 		.loop = layer->loop,
+		.cache_bytes = layer->opts->cache_bytes,
 		.open_backing = open_backing,
 		.arg = layer,
 	};

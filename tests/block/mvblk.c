@@ -2,51 +2,61 @@
 /*
  * mvblk: the block layer from the command line, with qemu-io's habits.
  *
- *     mvblk [-r] [-n] [-b] [-f raw|qcow2] -c COMMAND [-c COMMAND]... FILE
+ *     mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-C SIZE] [-c COMMAND]... FILE
  *
- *     -r read-only   -n O_DIRECT   -b follow backing files
+ *     -r read-only   -n O_DIRECT   -f the format (default: by the file's name)
+ *     -b follow backing files, -B of DIR alone   -C size of the metadata cache
  *
- *     read [-P BYTE] OFFSET LENGTH      fails unless all of it is BYTE
- *     write [-P BYTE | -z [-u]] OFFSET LENGTH
+ * Commands, from stdin where there is no -c:
+ *
+ *     read [-qP BYTE] OFFSET LENGTH...  into so many buffers; fails unless all of it is BYTE
+ *     write [-qP BYTE] OFFSET LENGTH... (readv and writev are the same)
+ *     write -z [-qu] OFFSET LENGTH      zeroes; -u: the space may be given back
  *     aio_read, aio_write ...           the same, not waited for
  *     aio_flush                         waits for those
- *     discard OFFSET LENGTH
+ *     discard [-q] OFFSET LENGTH
  *     flush
- *     bench [-w] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP] [-R]
+ *     length, info
+ *     bench [-w] [-R] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP]
  *                                       as qemu-img bench; -R in random order
+ *     sleep MS                          requests and timers go on
  *     abort                             ends at once, as by kill -9
+ *     quit
  *
- * Exit status 0 if every command succeeded.
+ * Sizes are decimal, with K, M, G or T, or hexadecimal with 0x, and multiples of 512 (but for
+ * the buffers: these sum up to one). What fails is said, and the rest is done all the same; the
+ * exit status is 0 if all succeeded, 1 if not, 2 where the command line makes no sense.
  */
+#include "mvblk.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "block/block.h"
 #include "util/loop.h"
 #include "util/util.h"
 
-#define WORDS_MAX 16
-#define COMMANDS_MAX 256
+#define WORDS_MAX 1100
+#define BUFFERS_MAX 1024 /* of one request */
+#define WRITTEN 0xcd     /* by default, as qemu-io's */
 
 static struct loop *loop;
 static struct blk *blk;
 static unsigned int in_flight;
-static bool failed, waiting;
+static bool failed, waiting, ended;
 
 struct io {
 	struct blk_req req;
-	struct iovec iov;
-	int pattern; /* that a read must find, or -1 */
 	const char *what;
+	bool quiet;
+	int pattern; /* that a read must find, or -1 */
+	unsigned char *buf;
+	struct iovec iov[];
 };
-
-/* --- single requests --- */
 
 static void complain(const char *what, const char *why)
 {
@@ -54,15 +64,27 @@ static void complain(const char *what, const char *why)
 	failed = true;
 }
 
+void *mvblk_buffer(size_t len_bytes, int fill)
+{
+	void *buf = aligned_alloc(4096, align_up(MAX(len_bytes, 1), 4096));
+
+	if (!buf) {
+		fprintf(stderr, "mvblk: out of memory\n");
+		exit(1);
+	}
+	memset(buf, fill, len_bytes);
+	return buf;
+}
+
+/* --- requests --- */
+
 static void check_pattern(const struct io *io)
 {
-	const unsigned char *bytes = io->iov.iov_base;
-
 	for (uint64_t i = 0; io->pattern >= 0 && i < io->req.len_bytes; i++) {
-		if (bytes[i] == io->pattern)
+		if (io->buf[i] == io->pattern)
 			continue;
-		fprintf(stderr, "mvblk: read: byte %llu is 0x%02x, not 0x%02x\n",
-			(unsigned long long)(io->req.offset_bytes + i), bytes[i], io->pattern);
+		fprintf(stderr, "mvblk: %s: byte %llu is 0x%02x, not 0x%02x\n", io->what,
+			(unsigned long long)(io->req.offset_bytes + i), io->buf[i], io->pattern);
 		failed = true;
 		return;
 	}
@@ -76,7 +98,11 @@ static void io_done(struct blk_req *req, int err)
 		complain(io->what, strerror(-err));
 	else if (req->op == BLK_READ)
 		check_pattern(io);
-	free(io->iov.iov_base);
+	if (!err && !io->quiet && req->op != BLK_FLUSH)
+		printf("%s %llu bytes at offset %llu\n",
+		       req->op == BLK_READ ? "read" : req->op == BLK_DISCARD ? "discarded" : "wrote",
+		       (unsigned long long)req->len_bytes, (unsigned long long)req->offset_bytes);
+	free(io->buf);
 	free(io);
 	if (--in_flight == 0 && waiting)
 		loop_quit(loop);
@@ -85,216 +111,227 @@ static void io_done(struct blk_req *req, int err)
 static void wait_for_all(void)
 {
 	waiting = true;
-	if (in_flight)
-		loop_run(loop);
+	while (in_flight && loop_run(loop) == 0)
+		;
 	waiting = false;
 }
 
-static void *buffer(uint64_t len, int fill)
+static struct io *io_new(const char *what, enum blk_op op)
 {
-	void *buf = aligned_alloc(4096, align_up(MAX(len, 1), 4096));
+	struct io *io = calloc(1, sizeof(*io) + BUFFERS_MAX * sizeof(io->iov[0]));
 
-	if (!buf) {
+	if (!io) {
 		fprintf(stderr, "mvblk: out of memory\n");
 		exit(1);
 	}
-	memset(buf, fill, len);
-	return buf;
+	io->what = what;
+	io->pattern = -1;
+	io->req.op = op;
+	io->req.done = io_done;
+	return io;
 }
 
-static void start_io(enum blk_op op, const char *what, uint64_t offset, uint64_t len, int pattern,
-		     bool unmap)
+static void io_submit(struct io *io)
 {
-	struct io *io = calloc(1, sizeof(*io));
-
-	if (!io)
-		exit(1);
-	*io = (struct io){
-		.req = {.op = op, .offset_bytes = offset, .len_bytes = len, .unmap = unmap,
-			.iov = &io->iov, .iovcnt = 1, .done = io_done},
-		.pattern = pattern,
-		.what = what,
-	};
-	if (op == BLK_READ || op == BLK_WRITE)
-		io->iov = (struct iovec){buffer(len, op == BLK_READ ? 0 : MAX(pattern, 0)), len};
 	in_flight++;
 	blk_submit(blk, &io->req);
 }
 
-/* --- bench --- */
-
-static struct bench {
-	bool write, random;
-	uint64_t count, depth, size, step;
-	uint64_t started, ended, offset, seed;
-} bench;
-
-static void bench_next(struct blk_req *req)
-{
-	uint64_t end = align_down(blk_info(blk)->size_bytes, bench.size);
-
-	if (bench.random) {
-		bench.seed = bench.seed * 6364136223846793005u + 1442695040888963407u;
-		req->offset_bytes = (bench.seed >> 20) % (end / bench.size) * bench.size;
-	} else {
-		req->offset_bytes = MIN(bench.offset, end - bench.size);
-		bench.offset = (bench.offset + bench.step) % end;
-	}
-	bench.started++;
-	blk_submit(blk, req);
-}
-
-static void bench_done(struct blk_req *req, int err)
-{
-	if (err && !failed)
-		complain("bench", strerror(-err));
-	if (bench.started < bench.count)
-		bench_next(req);
-	if (++bench.ended == bench.count)
-		loop_quit(loop);
-}
-
-static double seconds(const struct timeval *from, const struct timeval *to)
-{
-	return (double)(to->tv_sec - from->tv_sec) + (double)(to->tv_usec - from->tv_usec) / 1e6;
-}
-
-static void run_bench(void)
-{
-	struct io *ios = calloc(bench.depth, sizeof(*ios));
-	struct rusage before, after;
-	struct timespec start, end;
-	double wall, cpu;
-
-	getrusage(RUSAGE_SELF, &before);
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (uint64_t i = 0; i < MIN(bench.depth, bench.count); i++) {
-		ios[i].iov = (struct iovec){buffer(bench.size, 0x5a), bench.size};
-		ios[i].req = (struct blk_req){.op = bench.write ? BLK_WRITE : BLK_READ,
-					      .len_bytes = bench.size, .iov = &ios[i].iov,
-					      .iovcnt = 1, .done = bench_done};
-		bench_next(&ios[i].req);
-	}
-	loop_run(loop);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	getrusage(RUSAGE_SELF, &after);
-	wall = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
-	cpu = seconds(&before.ru_utime, &after.ru_utime) +
-	      seconds(&before.ru_stime, &after.ru_stime);
-	printf("%llu requests in %.3f s: %.0f IOPS, %.1f MiB/s, %.2f us CPU each\n",
-	       (unsigned long long)bench.count, wall, (double)bench.count / wall,
-	       (double)(bench.count * bench.size) / wall / 1048576,
-	       cpu * 1e6 / (double)bench.count);
-	for (uint64_t i = 0; i < bench.depth; i++)
-		free(ios[i].iov.iov_base);
-	free(ios);
-}
-
 /* --- commands --- */
 
-static void usage(const char *why)
+static bool number(const char *text, uint64_t *out)
 {
-	fprintf(stderr, "mvblk: %s (usage: the head of tests/block/mvblk.c)\n", why);
-	exit(2);
+	char *end;
+
+	if (strncmp(text, "0x", 2) != 0)
+		return parse_size(text, out) == 0;
+	errno = 0;
+	*out = strtoull(text, &end, 16);
+	return !errno && !*end && end != text + 2;
 }
 
-static uint64_t number(const char *text)
+/* OFFSET LENGTH...: NULL, or what is wrong with them. */
+static const char *parse_range(struct io *io, int count, char **words)
 {
-	uint64_t value;
+	uint64_t len;
 
-	if (!text || parse_size(text, &value) < 0)
-		usage(text ? text : "a number is missing");
-	return value;
+	if (count < 2 || count - 1 > BUFFERS_MAX)
+		return "an offset and a length are expected";
+	if (!number(words[0], &io->req.offset_bytes))
+		return "not an offset";
+	for (int i = 1; i < count; i++) {
+		if (!number(words[i], &len) || len > GIB(1))
+			return "not a length (1G at most)";
+		io->iov[io->req.iovcnt++].iov_len = len;
+		io->req.len_bytes += len;
+	}
+	if (io->req.offset_bytes % 512 || io->req.len_bytes % 512)
+		return "not a multiple of 512";
+	return NULL;
 }
 
-static int pattern_of(const char *text)
+static const char *parse_transfer(struct io *io, int argc, char **argv)
 {
-	return text ? (int)(strtoul(text, NULL, 0) & 0xff) : -1;
-}
-
-static void transfer(const char *what, bool is_write, int argc, char **argv)
-{
-	bool zero = false, unmap = false;
-	const char *pattern = NULL;
-	enum blk_op op = BLK_READ;
+	bool is_write = io->req.op == BLK_WRITE;
 	int option;
 
 	optind = 0;
-	while ((option = getopt(argc, argv, "+P:zu")) != -1) {
+	while ((option = getopt(argc, argv, is_write ? "+qP:zu" : "+qP:")) != -1) {
 		if (option == '?')
-			usage(what);
-		pattern = option == 'P' ? optarg : pattern;
-		zero |= option == 'z';
-		unmap |= option == 'u';
+			return "options: -q -P BYTE, and to write -z -u";
+		if (option == 'P')
+			io->pattern = (int)(strtoul(optarg, NULL, 0) & 0xff);
+		io->quiet |= option == 'q';
+		io->req.unmap |= option == 'u';
+		if (option == 'z')
+			io->req.op = BLK_WRITE_ZEROES;
 	}
-	if (argc - optind != 2)
-		usage(what);
-	if (is_write)
-		op = zero ? BLK_WRITE_ZEROES : BLK_WRITE;
-	start_io(op, what, number(argv[optind]), number(argv[optind + 1]), pattern_of(pattern),
-		 unmap);
-	if (strncmp(what, "aio_", 4) != 0)
-		wait_for_all();
+	if (io->req.op == BLK_WRITE_ZEROES && io->pattern >= 0)
+		return "-z and -P exclude each other";
+	return parse_range(io, argc - optind, argv + optind);
 }
 
-static void parse_bench(int argc, char **argv)
+static void fill_buffers(struct io *io)
 {
-	int option;
+	size_t at = 0;
 
-	bench = (struct bench){.count = 75000, .depth = 64, .size = 4096, .seed = 1};
-	optind = 0;
-	while ((option = getopt(argc, argv, "+wRc:d:s:S:")) != -1) {
-		switch (option) {
-		case 'w':
-			bench.write = true;
-			break;
-		case 'R':
-			bench.random = true;
-			break;
-		case 'c':
-			bench.count = number(optarg);
-			break;
-		case 'd':
-			bench.depth = number(optarg);
-			break;
-		case 's':
-			bench.size = number(optarg);
-			break;
-		case 'S':
-			bench.step = number(optarg);
-			break;
-		default:
-			usage("bench");
-		}
+	io->buf = mvblk_buffer(io->req.len_bytes, io->req.op == BLK_READ ? 0
+			       : io->pattern < 0 ? WRITTEN : io->pattern);
+	for (unsigned int i = 0; i < io->req.iovcnt; i++) {
+		io->iov[i].iov_base = io->buf + at;
+		at += io->iov[i].iov_len;
 	}
-	bench.step = bench.step ? bench.step : bench.size;
-	if (!bench.count || !bench.depth || !bench.size || bench.size % 512 || bench.step % 512 ||
-	    bench.step > blk_info(blk)->size_bytes || bench.size > blk_info(blk)->size_bytes)
-		usage("bench: sizes are multiples of 512, and fit the disk");
+	io->req.iov = io->iov;
 }
+
+static void transfer(const char *what, enum blk_op op, int argc, char **argv)
+{
+	struct io *io = io_new(what, op);
+	const char *why = parse_transfer(io, argc, argv);
+
+	if (why) {
+		complain(what, why);
+		free(io);
+		return;
+	}
+	if (io->req.op == BLK_READ || io->req.op == BLK_WRITE)
+		fill_buffers(io);
+	else
+		io->req.iovcnt = 0;
+	io_submit(io);
+}
+
+static void do_read(int argc, char **argv)
+{
+	transfer("read", BLK_READ, argc, argv);
+}
+
+static void do_write(int argc, char **argv)
+{
+	transfer("write", BLK_WRITE, argc, argv);
+}
+
+static void do_discard(int argc, char **argv)
+{
+	transfer("discard", BLK_DISCARD, argc, argv);
+}
+
+static void do_flush(int argc, char **argv)
+{
+	io_submit(io_new("flush", BLK_FLUSH));
+}
+
+static void do_nothing(int argc, char **argv)
+{
+}
+
+static void do_length(int argc, char **argv)
+{
+	printf("%llu\n", (unsigned long long)blk_info(blk)->size_bytes);
+}
+
+static void do_info(int argc, char **argv)
+{
+	const struct blk_info *info = blk_info(blk);
+
+	printf("format %s, %llu bytes, blocks of %u, clusters of %u%s%s%s\n", info->format,
+	       (unsigned long long)info->size_bytes, info->block_bytes, info->cluster_bytes,
+	       info->readonly ? ", read-only" : "", info->can_discard ? ", discard" : "",
+	       info->can_write_zeroes ? ", write-zeroes" : "");
+}
+
+static void do_bench(int argc, char **argv)
+{
+	if (!mvblk_bench(loop, blk, argc, argv))
+		failed = true;
+}
+
+static void quit_loop(void *arg)
+{
+	loop_quit(arg);
+}
+
+static void do_sleep(int argc, char **argv)
+{
+	struct loop_watch *watch;
+	uint64_t ms;
+
+	if (argc != 2 || parse_uint(argv[1], 1, 1000000, &ms) < 0) {
+		complain("sleep", "milliseconds are expected");
+		return;
+	}
+	watch = loop_watch_timer(loop, ms, quit_loop, loop);
+	if (watch)
+		loop_run(loop);
+	loop_unwatch(loop, watch);
+}
+
+static void do_abort(int argc, char **argv)
+{
+	fflush(stdout);
+	raise(SIGKILL);
+}
+
+static void do_quit(int argc, char **argv)
+{
+	ended = true;
+}
+
+static const struct command {
+	const char *name;
+	void (*run)(int argc, char **argv);
+	bool waits; /* for all that is in flight */
+} commands[] = {
+	{"read", do_read, true},
+	{"readv", do_read, true},
+	{"write", do_write, true},
+	{"writev", do_write, true},
+	{"aio_read", do_read, false},
+	{"aio_write", do_write, false},
+	{"aio_flush", do_nothing, true},
+	{"discard", do_discard, true},
+	{"aio_discard", do_discard, false},
+	{"flush", do_flush, true},
+	{"length", do_length, false},
+	{"info", do_info, false},
+	{"bench", do_bench, false},
+	{"sleep", do_sleep, false},
+	{"abort", do_abort, false},
+	{"quit", do_quit, false},
+};
 
 static void run_words(int argc, char **argv)
 {
-	const char *name = argv[0];
-
-	if (!strcmp(name, "read") || !strcmp(name, "aio_read"))
-		transfer(name, false, argc, argv);
-	else if (!strcmp(name, "write") || !strcmp(name, "aio_write"))
-		transfer(name, true, argc, argv);
-	else if (!strcmp(name, "discard") && argc == 3)
-		start_io(BLK_DISCARD, name, number(argv[1]), number(argv[2]), -1, true);
-	else if (!strcmp(name, "flush"))
-		start_io(BLK_FLUSH, name, 0, 0, -1, false);
-	else if (!strcmp(name, "abort"))
-		raise(SIGKILL);
-	else if (!strcmp(name, "bench")) {
-		parse_bench(argc, argv);
-		run_bench();
-	} else if (strcmp(name, "aio_flush") != 0) {
-		usage(name);
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i].name, argv[0]) != 0)
+			continue;
+		commands[i].run(argc, argv);
+		if (commands[i].waits)
+			wait_for_all();
+		fflush(stdout);
+		return;
 	}
-	if (strncmp(name, "aio_", 4) != 0 || !strcmp(name, "aio_flush"))
-		wait_for_all();
+	complain(argv[0], "no such command");
 }
 
 static void run_command(const char *command)
@@ -302,8 +339,8 @@ static void run_command(const char *command)
 	char *argv[WORDS_MAX + 1], *rest, *text = strdup(command);
 	int argc = 0;
 
-	for (char *word = strtok_r(text, " ", &rest); word && argc < WORDS_MAX;
-	     word = strtok_r(NULL, " ", &rest))
+	for (char *word = strtok_r(text, " \t\n", &rest); word && argc < WORDS_MAX;
+	     word = strtok_r(NULL, " \t\n", &rest))
 		argv[argc++] = word;
 	argv[argc] = NULL;
 	if (argc)
@@ -311,35 +348,85 @@ static void run_command(const char *command)
 	free(text);
 }
 
-int main(int argc, char **argv)
+/* Of stdin. */
+static void run_lines(void)
 {
-	struct blk_options opts = {0};
-	const char *commands[COMMANDS_MAX];
-	unsigned int count = 0;
-	int option;
+	size_t capacity = 0;
+	char *line = NULL;
 
-	while ((option = getopt(argc, argv, "+rnbf:c:")) != -1) {
-		if (option == '?' || (option == 'c' && count == COMMANDS_MAX))
-			usage("options");
-		opts.readonly |= option == 'r';
-		opts.direct |= option == 'n';
-		if (option == 'b')
-			opts.backing = BLK_BACKING_ON;
+	while (!ended && getline(&line, &capacity, stdin) > 0)
+		run_command(line);
+	free(line);
+}
+
+/* --- the command line --- */
+
+static void usage(void)
+{
+	fprintf(stderr, "usage: mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-C SIZE] "
+		"[-c COMMAND]... FILE (see the head of tests/block/mvblk.c)\n");
+	exit(2);
+}
+
+static void set_format(struct blk_options *opts, const char *name)
+{
+	opts->format = strcmp(name, "raw") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
+	if (opts->format == BLK_FORMAT_QCOW2 && strcmp(name, "qcow2") != 0)
+		usage();
+}
+
+static void set_cache(struct blk_options *opts, const char *text)
+{
+	uint64_t bytes;
+
+	if (!number(text, &bytes) || !bytes || bytes > GIB(1))
+		usage();
+	opts->cache_bytes = (uint32_t)bytes;
+}
+
+/* The commands' words are the caller's: `lines` points into argv. Their number. */
+static int parse_args(int argc, char **argv, struct blk_options *opts, const char **lines)
+{
+	int count = 0, option;
+
+	while ((option = getopt(argc, argv, "+rnbB:f:C:c:")) != -1) {
+		opts->readonly |= option == 'r';
+		opts->direct |= option == 'n';
+		if (option == 'b' || option == 'B')
+			opts->backing = BLK_BACKING_ON;
+		if (option == 'B')
+			opts->backing_dir = optarg;
 		if (option == 'f')
-			opts.format = strcmp(optarg, "raw") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
+			set_format(opts, optarg);
+		if (option == 'C')
+			set_cache(opts, optarg);
 		if (option == 'c')
-			commands[count++] = optarg;
+			lines[count++] = optarg;
+		if (option == '?')
+			usage();
 	}
 	if (optind != argc - 1)
-		usage("one file is expected");
-	opts.path = argv[optind];
+		usage();
+	opts->path = argv[optind];
+	return count;
+}
+
+int main(int argc, char **argv)
+{
+	const char **lines = calloc((size_t)argc + 1, sizeof(*lines));
+	struct blk_options opts = {0};
+	int count = parse_args(argc, argv, &opts, lines);
+
 	if (loop_create("mvblk", &loop) < 0 || blk_open(loop, &opts, &blk) < 0)
 		return 1;
-	for (unsigned int i = 0; i < count; i++)
-		run_command(commands[i]);
+	for (int i = 0; i < count && !ended; i++)
+		run_command(lines[i]);
+	if (!count)
+		run_lines();
 	wait_for_all();
 	if (blk_close(blk) < 0)
 		failed = true;
 	loop_destroy(loop);
+	free(lines);
 	return failed ? 1 : 0;
 }
