@@ -2,6 +2,7 @@
 /* Inside the loop: what loop.c, loop_watch.c, loop_work.c and the engines share. */
 #pragma once
 
+#include <linux/time_types.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -88,7 +89,10 @@ struct loop_watch {
 	short events;
 	uint64_t count; /* what was read from the eventfd */
 	uint64_t period_ms;
-	int64_t engine[2]; /* for the engine while it is armed */
+	union { /* a timer while it is armed */
+		struct __kernel_timespec timeout; /* from then on */
+		int64_t due_ms;                   /* CLOCK_MONOTONIC */
+	};
 	loop_watch_fn *fn;
 	void *arg;
 	bool armed;  /* the engine has it */

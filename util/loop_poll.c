@@ -155,15 +155,10 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int64_t *due_of(struct loop_watch *watch)
-{
-	return &watch->engine[0];
-}
-
 static void poll_arm(struct loop_watch *watch)
 {
 	if (watch->kind == WATCH_TIMER)
-		*due_of(watch) = now_ms() + (int64_t)watch->period_ms;
+		watch->due_ms = now_ms() + (int64_t)watch->period_ms;
 }
 
 static void poll_disarm(struct loop_watch *watch)
@@ -214,7 +209,7 @@ static int collect(struct loop *loop, int *timeout_ms)
 		polled->watches[count] = watch;
 		polled->fds[count] = (struct pollfd){.fd = -1};
 		if (watch->kind == WATCH_TIMER) {
-			int64_t left = MAX(*due_of(watch) - now_ms(), 0);
+			int64_t left = MAX(watch->due_ms - now_ms(), 0);
 
 			if (*timeout_ms < 0 || left < *timeout_ms)
 				*timeout_ms = (int)MIN(left, INT32_MAX);
@@ -232,7 +227,7 @@ static int collect(struct loop *loop, int *timeout_ms)
 static int result_of(struct loop_watch *watch, short revents)
 {
 	if (watch->kind == WATCH_TIMER)
-		return now_ms() >= *due_of(watch) ? -ETIME : -EAGAIN;
+		return now_ms() >= watch->due_ms ? -ETIME : -EAGAIN;
 	if (!revents)
 		return -EAGAIN;
 	if (revents & POLLNVAL)

@@ -158,13 +158,9 @@ static void ring_stop(struct loop *loop)
 
 /* --- watches --- */
 
-_Static_assert(sizeof(((struct loop_watch *)0)->engine) == sizeof(struct __kernel_timespec),
-	       "a timer's period lives in the watch");
-
 static void ring_arm(struct loop_watch *watch)
 {
 	struct io_uring_sqe *sqe = get_sqe(watch->loop);
-	struct __kernel_timespec *period = (struct __kernel_timespec *)watch->engine;
 
 	switch (watch->kind) {
 	case WATCH_EVENT:
@@ -174,9 +170,9 @@ static void ring_arm(struct loop_watch *watch)
 		io_uring_prep_poll_add(sqe, watch->fd, (unsigned int)watch->events);
 		break;
 	case WATCH_TIMER:
-		period->tv_sec = (long long)(watch->period_ms / 1000);
-		period->tv_nsec = (long long)(watch->period_ms % 1000) * 1000000;
-		io_uring_prep_timeout(sqe, period, 0, 0);
+		watch->timeout.tv_sec = (long long)(watch->period_ms / 1000);
+		watch->timeout.tv_nsec = (long long)(watch->period_ms % 1000) * 1000000;
+		io_uring_prep_timeout(sqe, &watch->timeout, 0, 0);
 		break;
 	}
 	io_uring_sqe_set_data(sqe, &watch->op);

@@ -3,13 +3,10 @@
  * Work that would hold up the loop is done by threads beside it. One more is started when work
  * comes and none is idle, up to the loop's limit, and all stay until it is destroyed.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "util/log.h"
 #include "util/loop_impl.h"
 #include "util/util.h"
 
