@@ -42,11 +42,6 @@ bool bio_is_sync(const struct bio *bio)
 	return !bio->sync || bio->sync->on;
 }
 
-static bool is_sync(const struct bio_file *f)
-{
-	return f->bio.sync->on;
-}
-
 static void sync_done(struct bio_file *f, struct loop_op *op, ssize_t res)
 {
 	struct bio_sync *sync = f->bio.sync;
@@ -73,7 +68,7 @@ static void file_readv(struct bio *bio, struct loop_op *op, const struct iovec *
 {
 	struct bio_file *f = to_file(bio);
 
-	if (is_sync(f))
+	if (bio_is_sync(bio))
 		sync_done(f, op, or_errno(preadv(f->file.fd, iov, (int)iovcnt, (off_t)offset)));
 	else
 		loop_readv(f->loop, op, &f->file, iov, iovcnt, offset);
@@ -84,7 +79,7 @@ static void file_writev(struct bio *bio, struct loop_op *op, const struct iovec 
 {
 	struct bio_file *f = to_file(bio);
 
-	if (is_sync(f))
+	if (bio_is_sync(bio))
 		sync_done(f, op, or_errno(pwritev(f->file.fd, iov, (int)iovcnt, (off_t)offset)));
 	else
 		loop_writev(f->loop, op, &f->file, iov, iovcnt, offset);
@@ -94,7 +89,7 @@ static void file_fdatasync(struct bio *bio, struct loop_op *op)
 {
 	struct bio_file *f = to_file(bio);
 
-	if (is_sync(f))
+	if (bio_is_sync(bio))
 		sync_done(f, op, or_errno(fdatasync(f->file.fd)));
 	else
 		loop_fdatasync(f->loop, op, &f->file);
@@ -105,7 +100,7 @@ static void file_fallocate(struct bio *bio, struct loop_op *op, int mode, uint64
 {
 	struct bio_file *f = to_file(bio);
 
-	if (is_sync(f))
+	if (bio_is_sync(bio))
 		sync_done(f, op, or_errno(fallocate(f->file.fd, mode, (off_t)offset, (off_t)len)));
 	else
 		loop_fallocate(f->loop, op, &f->file, mode, offset, len);
@@ -115,7 +110,7 @@ static void file_defer(struct bio *bio, struct loop_op *op)
 {
 	struct bio_file *f = to_file(bio);
 
-	if (is_sync(f))
+	if (bio_is_sync(bio))
 		sync_done(f, op, 0);
 	else
 		loop_defer(f->loop, op);

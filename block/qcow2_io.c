@@ -315,8 +315,22 @@ static void below_done(struct blk_req *below, int err)
 	q2_piece_put(CONTAINER_OF(below, struct q2_piece, below), err);
 }
 
+void q2_read_backing(struct q2_piece *piece, uint64_t offset, uint64_t len,
+		     const struct iovec *iov, unsigned int iovcnt)
+{
+	struct blk_req *below = &piece->below;
+
+	below->op = BLK_READ;
+	below->offset_bytes = offset;
+	below->len_bytes = len;
+	below->iov = iov;
+	below->iovcnt = iovcnt;
+	blk_submit(piece->r->q->backing, below);
+}
+
 static int read_backing(struct q2_req *r, const struct q2_extent *extent)
 {
+	uint64_t offset = q2_blk_req(r)->offset_bytes + r->pos;
 	struct q2_piece *piece = q2_piece_get(r, Q2_PIECE_IO);
 
 	if (!piece)
@@ -325,16 +339,9 @@ static int read_backing(struct q2_req *r, const struct q2_extent *extent)
 		q2_piece_put(piece, -ENOMEM);
 		return -ENOMEM;
 	}
-	piece->below = (struct blk_req){
-		.op = BLK_READ,
-		.offset_bytes = q2_blk_req(r)->offset_bytes + r->pos,
-		.len_bytes = extent->len,
-		.iov = piece->iov,
-		.iovcnt = piece->iovcnt,
-		.done = below_done,
-	};
 	q2_req_advance(r, extent->len);
-	blk_submit(r->q->backing, &piece->below);
+	piece->below.done = below_done;
+	q2_read_backing(piece, offset, extent->len, piece->iov, piece->iovcnt);
 	return 0;
 }
 

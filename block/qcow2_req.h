@@ -89,6 +89,9 @@ void q2_piece_put(struct q2_piece *piece, int err);
 void q2_piece_end(struct q2_piece *piece, int err); /* of one that may own clusters */
 int q2_piece_gather(struct q2_piece *piece, uint64_t len);
 int q2_piece_add(struct q2_piece *piece, void *base, size_t len);
+/* As the backing file has it; piece->below.done is set by the caller. */
+void q2_read_backing(struct q2_piece *piece, uint64_t offset, uint64_t len,
+		     const struct iovec *iov, unsigned int iovcnt);
 void q2_piece_lock(struct q2_piece *piece, uint64_t guest, uint64_t count,
 		   struct q2_slice *slice);
 /* How many of the clusters from `guest` on nobody owns; parks where it is none. */

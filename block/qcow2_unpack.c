@@ -152,7 +152,7 @@ static void packed_read(struct xfer *xfer, int err)
 	}
 	c->work.run = unpack_run;
 	c->work.done = unpack_done;
-	if (c->q->loop && !bio_is_sync(bio)) {
+	if (!bio_is_sync(bio)) {
 		loop_work(c->q->loop, &c->work);
 		return;
 	}

@@ -306,15 +306,8 @@ static void read_below(struct q2_piece *piece)
 
 	memset(piece->cow->data + len, 0, q->cluster_bytes - len);
 	piece->cow->iov = (struct iovec){piece->cow->data, len};
-	piece->below = (struct blk_req){
-		.op = BLK_READ,
-		.offset_bytes = offset,
-		.len_bytes = len,
-		.iov = &piece->cow->iov,
-		.iovcnt = 1,
-		.done = below_read,
-	};
-	blk_submit(q->backing, &piece->below);
+	piece->below.done = below_read;
+	q2_read_backing(piece, offset, len, &piece->cow->iov, 1);
 }
 
 static int add_filling(struct q2_piece *piece, uint64_t from, uint64_t to)
