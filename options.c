@@ -12,7 +12,9 @@
 
 const char options_help[] =
 	"Usage: minivmm --kernel FILE [OPTION]...\n"
-	"Run a Linux kernel, or any PVH kernel, in a virtual machine on this terminal.\n"
+	"       minivmm disk COMMAND [ARGUMENT]...\n"
+	"Run a Linux kernel, or any PVH kernel, in a virtual machine on this terminal;\n"
+	"or make and examine disk images (minivmm disk --help).\n"
 	"\n"
 	"  -k, --kernel FILE     bzImage, or ELF with a PVH entry\n"
 	"  -i, --initrd FILE     initial RAM disk\n"

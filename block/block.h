@@ -20,6 +20,9 @@ enum blk_format {
 	BLK_FORMAT_QCOW2,
 };
 
+/* What BLK_FORMAT_BY_NAME comes to. */
+enum blk_format blk_format_by_name(const char *path);
+
 enum blk_op {
 	BLK_READ,
 	BLK_WRITE,
@@ -78,6 +81,14 @@ struct blk_req {
  * Synchronous; before the loop runs or on its thread. 0 or -errno; logs.
  */
 int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out);
+
+/*
+ * Before an image is made as `path` that names `name` as its backing file: the chain below it can
+ * be opened, and `path`, if it is there already, is not in it. `*format` is what the image will
+ * say; BY_NAME is replaced by what it comes to. 0, and the size of the disk below; or -errno; logs.
+ */
+int blk_check_below(struct loop *loop, const char *path, const char *name,
+		    enum blk_format *format, uint64_t *size_bytes);
 
 /*
  * With no request in flight and the loop not running. Writes back metadata and syncs. 0 or

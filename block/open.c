@@ -46,7 +46,7 @@ static int log_open_error(const struct blk_options *opts, int err)
 	const char *path = opts->path;
 
 	if (err == ENOENT)
-		log_error("disk %s: no such file (make one: qemu-img create -f qcow2 %s 8G)", path,
+		log_error("disk %s: no such file (make one: minivmm disk create %s 8G)", path,
 			  path);
 	else if (err == EISDIR)
 		log_error("disk %s: a directory (name a disk image or a block device)", path);
@@ -285,6 +285,63 @@ static int open_backing(void *arg, const char *name, const char *format, struct 
 
 /* --- the top --- */
 
+enum blk_format blk_format_by_name(const char *path)
+{
+	return ends_with(path, ".qcow2") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
+}
+
+/* Where the format is not said but comes from the name, the content must agree. */
+static int choose_below(const struct layer *top, const char *name, enum blk_format *format)
+{
+	char path[PATH_MAX];
+	unsigned char head[PROBE_BYTES];
+	struct blk_options opts = {.path = path, .readonly = true};
+	const char *found;
+	ssize_t n;
+	int fd, r;
+
+	*format = blk_format_by_name(name);
+	if (has_protocol(name))
+		return 0; /* refused later on */
+	r = join_path(top, name, path, sizeof(path));
+	if (!r)
+		r = open_file(&opts, &fd);
+	if (r < 0)
+		return r;
+	n = pread(fd, head, sizeof(head), 0);
+	close(fd);
+	found = n > 0 ? probe_format(head, (size_t)n) : NULL;
+	if (*format == BLK_FORMAT_QCOW2 ? found && !strcmp(found, "qcow2") : !found)
+		return 0;
+	log_error("disk %s: its name is that of a %s disk, its content looks like %s (say which "
+		  "it is: --backing-format)", path, *format == BLK_FORMAT_QCOW2 ? "qcow2" : "raw",
+		  found ? found : "raw");
+	return -EINVAL;
+}
+
+int blk_check_below(struct loop *loop, const char *path, const char *name,
+		    enum blk_format *format, uint64_t *size_bytes)
+{
+	struct blk_options opts = {.path = path, .backing = BLK_BACKING_ON};
+	struct layer top = {.opts = &opts, .loop = loop, .path = path};
+	struct blk *below;
+	struct stat st;
+	int r = 0;
+
+	if (stat(path, &st) == 0) {
+		top.dev = st.st_dev;
+		top.ino = st.st_ino;
+	}
+	if (*format == BLK_FORMAT_BY_NAME)
+		r = choose_below(&top, name, format);
+	if (!r)
+		r = open_backing(&top, name, *format == BLK_FORMAT_QCOW2 ? "qcow2" : "raw", &below);
+	if (r < 0)
+		return r;
+	*size_bytes = blk_info(below)->size_bytes;
+	return blk_close(below);
+}
+
 int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out)
 {
 	struct layer layer = {.opts = opts, .loop = loop, .path = opts->path};
@@ -293,7 +350,7 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 	int fd = -1, r;
 
 	if (format == BLK_FORMAT_BY_NAME)
-		format = ends_with(opts->path, ".qcow2") ? BLK_FORMAT_QCOW2 : BLK_FORMAT_RAW;
+		format = blk_format_by_name(opts->path);
 	r = open_file(opts, &fd);
 	if (r < 0)
 		return r;

@@ -15,7 +15,7 @@ import sys
 
 # Libraries are wrapped by one folder each.
 ONLY_IN = {"liburing.h": "util", "libmnl/libmnl.h": "net", "libdeflate.h": "block",
-           "zstd.h": "block"}
+           "zstd.h": "block", "jansson.h": "cmd"}
 ROW = re.compile(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 

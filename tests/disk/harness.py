@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Runs `minivmm disk` and QEMU's tools on images in a folder that goes away."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+TIMEOUT_S = 120
+
+
+class Failure(Exception):
+    """The property does not hold."""
+
+
+class Skip(Exception):
+    """It cannot be tested here; the text says why."""
+
+
+@dataclasses.dataclass
+class Result:
+    what: str
+    status: int
+    out: str
+    err: str
+
+    def __str__(self):
+        return f"{self.what}: status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
+
+    def json(self):
+        try:
+            return json.loads(self.out)
+        except ValueError as error:
+            raise Failure(f"not JSON ({error}): {self}") from None
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(str(what))
+
+
+def same(ours, theirs, what):
+    check(ours == theirs, f"{what}: {ours!r} is not {theirs!r}")
+
+
+def need(tool):
+    if not shutil.which(tool):
+        raise Skip(f"{tool} is not installed")
+
+
+class Host:
+    def __init__(self, minivmm, failing):
+        self.minivmm = os.path.abspath(minivmm)
+        self.failing = os.path.abspath(failing)
+        shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="minivmm-disk-", dir=shm))
+
+    def close(self):
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def run(self, *command, **kwargs):
+        """Any command; relative names are in our folder."""
+        command = [str(word) for word in command]
+        try:
+            done = subprocess.run(command, capture_output=True, cwd=self.tmp, check=False,
+                                  timeout=TIMEOUT_S, **kwargs)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"still running after {TIMEOUT_S} s: {' '.join(command)}") from None
+        return Result(" ".join(command), done.returncode, done.stdout.decode(errors="replace"),
+                      done.stderr.decode(errors="replace"))
+
+    def disk(self, *args, prefix=(), **kwargs):
+        result = self.run(*prefix, self.minivmm, "disk", *args, **kwargs)
+        check(result.status >= 0 and "Sanitizer" not in result.err, result)
+        return result
+
+    def ok(self, *args, **kwargs):
+        """It must succeed without a word on stderr."""
+        result = self.disk(*args, **kwargs)
+        check(result.status == 0 and not result.err, result)
+        return result
+
+    def refused(self, status, fragments, *args, **kwargs):
+        """One line, with all `fragments`, and the folder as it was."""
+        before = self.listing()
+        result = self.disk(*args, **kwargs)
+        check(result.status == status and not result.out, result)
+        check(re.fullmatch(r"minivmm: [^\n]+\n", result.err), f"not one line: {result}")
+        for fragment in fragments:
+            check(fragment in result.err, f"{fragment!r} is missing: {result}")
+        same(self.listing(), before, f"files after {result}")
+        print(result.err, end="")
+
+    def qemu(self, tool, *args, statuses=(0,)):
+        need(tool)
+        result = self.run(tool, *args)
+        check(result.status in statuses, result)
+        return result
+
+    def qemu_io(self, image, *commands, fmt="qcow2"):
+        words = [word for command in commands for word in ("-c", command)]
+        return self.qemu("qemu-io", "-f", fmt, *words, image)
+
+    def listing(self):
+        return {str(path.relative_to(self.tmp)): path.read_bytes() if path.stat().st_size < 1 << 24
+                else path.stat().st_size
+                for path in sorted(self.tmp.rglob("*")) if path.is_file()}
