@@ -17,6 +17,9 @@
 #define QCOW2_EXT_END 0u
 #define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
 #define QCOW2_EXT_FEATURE_NAMES 0x6803f857u
+#define QCOW2_EXT_BITMAPS 0x23852875u
+#define QCOW2_EXT_CRYPT 0x0537be77u
+#define QCOW2_EXT_DATA_FILE 0x44415441u
 #define QCOW2_FEATURE_NAME_BYTES 48u
 
 /* L1 and L2 entries */
@@ -42,8 +45,15 @@
 #define QCOW2_BACKING_NAME_MAX 1023u
 #define QCOW2_FORMAT_NAME_MAX 15u
 
+/* A part of the file, as the header tells it: unchecked. */
+struct q2_area {
+	uint64_t offset;
+	uint64_t len;
+};
+
 /* The header in the machine's byte order, and where it leads. */
 struct q2_header {
+	bool whole; /* all of this could be read, whether or not it makes sense */
 	uint32_t version;
 	uint64_t backing_offset;
 	uint32_t backing_len;
@@ -64,6 +74,15 @@ struct q2_header {
 	uint8_t compression; /* enum decompress_type */
 	char backing[QCOW2_BACKING_NAME_MAX + 1]; /* "": none */
 	char backing_format[QCOW2_FORMAT_NAME_MAX + 1]; /* "": not said */
+	char data_file[QCOW2_BACKING_NAME_MAX + 1];
+	struct q2_area crypt_area;
+	uint32_t bitmaps;
+	struct q2_area bitmap_area; /* their directory */
+};
+
+/* Why an image is refused and what helps: what follows "disk NAME: ". */
+struct q2_refusal {
+	char text[1024];
 };
 
 /*
@@ -72,3 +91,6 @@ struct q2_header {
  */
 int q2_parse_header(const unsigned char *head, size_t len, uint64_t file_bytes,
 		    const char *name, bool readonly, struct q2_header *out);
+/* The same for who wants to know: `out` is filled as far as it goes, nothing is logged. */
+int q2_read_header(const unsigned char *head, size_t len, uint64_t file_bytes, const char *name,
+		   bool readonly, struct q2_header *out, struct q2_refusal *why);

@@ -2,6 +2,7 @@
 /* The qcow2 header: everything in it is checked here, before anything else is read. */
 #include <endian.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,13 @@ struct reader {
 	uint64_t file_bytes;
 	const char *name;
 	bool readonly;
+	struct q2_refusal *why;
+};
+
+/* The image's own names of features. */
+struct feature_names {
+	const unsigned char *table;
+	size_t len;
 };
 
 static uint32_t get32(const struct reader *r, size_t at)
@@ -34,18 +42,29 @@ static uint64_t get64(const struct reader *r, size_t at)
 	return be64toh(value);
 }
 
+static int refuse(const struct reader *r, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int refuse(const struct reader *r, int err, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(r->why->text, sizeof(r->why->text), fmt, args);
+	va_end(args);
+	return err;
+}
+
 static int damaged(const struct reader *r, const char *what, uint64_t value)
 {
-	log_error("disk %s: damaged qcow2 image: %s (%llu) (try: qemu-img check -r all %s)",
-		  r->name, what, (unsigned long long)value, r->name);
-	return -EINVAL;
+	return refuse(r, -EINVAL, "damaged qcow2 image: %s (%llu) (try: qemu-img check -r all %s)",
+		      what, (unsigned long long)value, r->name);
 }
 
 static int not_supported(const struct reader *r, const char *what)
 {
-	log_error("disk %s: %s is not supported (convert it: qemu-img convert -O qcow2 %s "
-		  "new.qcow2)", r->name, what, r->name);
-	return -ENOTSUP;
+	return refuse(r, -ENOTSUP, "%s is not supported (convert it: qemu-img convert -O qcow2 %s "
+		      "new.qcow2)", what, r->name);
 }
 
 static void read_fields(const struct reader *r, struct q2_header *h)
@@ -103,17 +122,17 @@ static void feature_name(const unsigned char *table, size_t len, unsigned int bi
 	}
 }
 
-static int unknown_feature(const struct reader *r, unsigned int bit, const unsigned char *table,
-			   size_t len)
+static int unknown_feature(const struct reader *r, unsigned int bit,
+			   const struct feature_names *names)
 {
 	char name[80];
 
-	feature_name(table, len, bit, name, sizeof(name));
+	feature_name(names->table, names->len, bit, name, sizeof(name));
 	return not_supported(r, name);
 }
 
 static int check_features(const struct reader *r, const struct q2_header *h,
-			  const unsigned char *names, size_t names_len)
+			  const struct feature_names *names)
 {
 	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT |
 			 QCOW2_INCOMPAT_COMPRESSION;
@@ -126,19 +145,15 @@ static int check_features(const struct reader *r, const struct q2_header *h,
 		return not_supported(r, "this kind of compression");
 	if (h->incompatible & ~known)
 		return unknown_feature(r, (unsigned int)__builtin_ctzll(h->incompatible & ~known),
-				       names, names_len);
+				       names);
 	if (h->compression && !(h->incompatible & QCOW2_INCOMPAT_COMPRESSION))
 		return damaged(r, "a compression type without its feature bit", h->compression);
-	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly) {
-		log_error("disk %s: not closed properly, its refcounts are out of date (repair it "
-			  "first: qemu-img check -r all %s)", r->name, r->name);
-		return -EINVAL;
-	}
-	if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !r->readonly) {
-		log_error("disk %s: marked as corrupt (repair it first: qemu-img check -r all %s; "
-			  "or use readonly)", r->name, r->name);
-		return -EINVAL;
-	}
+	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly)
+		return refuse(r, -EINVAL, "not closed properly, its refcounts are out of date "
+			      "(repair it first: qemu-img check -r all %s)", r->name);
+	if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !r->readonly)
+		return refuse(r, -EINVAL, "marked as corrupt (repair it first: qemu-img check -r "
+			      "all %s; or use readonly)", r->name);
 	if (h->refcount_order != 4 && !r->readonly)
 		return not_supported(r, "writing with refcounts other than 16 bits wide");
 	return 0;
@@ -153,9 +168,28 @@ static void take_text(const struct reader *r, size_t at, size_t len, char *out, 
 	out[n] = 0;
 }
 
+/* One extension's data: `len` bytes at `at`. */
+static void take_extension(const struct reader *r, struct q2_header *h, uint32_t type, size_t at,
+			   uint32_t len, struct feature_names *names)
+{
+	if (type == QCOW2_EXT_FEATURE_NAMES) {
+		names->table = r->head + at;
+		names->len = len;
+	} else if (type == QCOW2_EXT_BACKING_FORMAT) {
+		take_text(r, at, len, h->backing_format, sizeof(h->backing_format));
+	} else if (type == QCOW2_EXT_DATA_FILE) {
+		take_text(r, at, len, h->data_file, sizeof(h->data_file));
+	} else if (type == QCOW2_EXT_CRYPT && len >= 16) {
+		h->crypt_area = (struct q2_area){get64(r, at), get64(r, at + 8)};
+	} else if (type == QCOW2_EXT_BITMAPS && len >= 24) {
+		h->bitmaps = get32(r, at);
+		h->bitmap_area = (struct q2_area){get64(r, at + 16), get64(r, at + 8)};
+	}
+}
+
 /* Header extensions end with the header's cluster, or where the backing file's name is. */
 static int walk_extensions(const struct reader *r, struct q2_header *h,
-			   const unsigned char **names, size_t *names_len)
+			   struct feature_names *names)
 {
 	size_t at = h->header_bytes, end = MIN(r->len, (size_t)1 << h->cluster_bits);
 
@@ -169,12 +203,7 @@ static int walk_extensions(const struct reader *r, struct q2_header *h,
 			break;
 		if (!range_fits(at, len, end))
 			return damaged(r, "a header extension exceeds its cluster", len);
-		if (type == QCOW2_EXT_FEATURE_NAMES) {
-			*names = r->head + at;
-			*names_len = len;
-		} else if (type == QCOW2_EXT_BACKING_FORMAT) {
-			take_text(r, at, len, h->backing_format, sizeof(h->backing_format));
-		}
+		take_extension(r, h, type, at, len, names);
 		at += align_up(len, 8);
 	}
 	return 0;
@@ -240,34 +269,49 @@ static int check_tables(const struct reader *r, const struct q2_header *h)
 	return 0;
 }
 
-int q2_parse_header(const unsigned char *head, size_t len, uint64_t file_bytes,
-		    const char *name, bool readonly, struct q2_header *out)
+static int read_all(const struct reader *r, struct q2_header *h)
 {
-	struct reader r = {head, len, file_bytes, name, readonly};
-	const unsigned char *names = NULL;
-	size_t names_len = 0;
-	struct q2_header h = {0};
+	struct feature_names names = {0};
 	int err;
 
-	if (len < QCOW2_HEADER_V2_BYTES || get32(&r, 0) != QCOW2_MAGIC)
-		return damaged(&r, "no qcow2 header", len);
-	read_fields(&r, &h);
-	if (h.version != 2 && h.version != 3)
-		return not_supported(&r, h.version == 1 ? "version 1 (qcow)" : "this version");
-	if (h.cluster_bits < 9 || h.cluster_bits > 21)
-		return damaged(&r, "bad cluster size, as a power of two", h.cluster_bits);
-	err = h.version == 3 ? read_v3_fields(&r, &h) : 0;
+	if (r->len < QCOW2_HEADER_V2_BYTES || get32(r, 0) != QCOW2_MAGIC)
+		return damaged(r, "no qcow2 header", r->len);
+	read_fields(r, h);
+	if (h->version != 2 && h->version != 3)
+		return not_supported(r, h->version == 1 ? "version 1 (qcow)" : "this version");
+	if (h->cluster_bits < 9 || h->cluster_bits > 21)
+		return damaged(r, "bad cluster size, as a power of two", h->cluster_bits);
+	err = h->version == 3 ? read_v3_fields(r, h) : 0;
 	if (!err)
-		err = walk_extensions(&r, &h, &names, &names_len);
+		err = walk_extensions(r, h, &names);
 	if (!err)
-		err = check_features(&r, &h, names, names_len);
+		err = read_backing(r, h);
+	h->whole = !err;
 	if (!err)
-		err = check_crypt(&r, &h);
+		err = check_features(r, h, &names);
 	if (!err)
-		err = check_tables(&r, &h);
+		err = check_crypt(r, h);
 	if (!err)
-		err = read_backing(&r, &h);
-	if (!err)
-		*out = h;
+		err = check_tables(r, h);
 	return err;
+}
+
+int q2_read_header(const unsigned char *head, size_t len, uint64_t file_bytes, const char *name,
+		   bool readonly, struct q2_header *out, struct q2_refusal *why)
+{
+	struct reader r = {head, len, file_bytes, name, readonly, why};
+
+	*out = (struct q2_header){0};
+	return read_all(&r, out);
+}
+
+int q2_parse_header(const unsigned char *head, size_t len, uint64_t file_bytes, const char *name,
+		    bool readonly, struct q2_header *out)
+{
+	struct q2_refusal why;
+	int r = q2_read_header(head, len, file_bytes, name, readonly, out, &why);
+
+	if (r < 0)
+		log_error("disk %s: %s", name, why.text);
+	return r;
 }
