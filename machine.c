@@ -38,6 +38,9 @@
 #include "vmm/layout.h"
 #include "vmm/vm.h"
 
+#define DISK_QUEUES_DEFAULT_MAX 4u
+_Static_assert(MACHINE_DISK_QUEUES_MAX == VIRTIO_BLK_QUEUES_MAX, "queues=");
+
 /* --- the outside: console and signals --- */
 
 static void serial_output(void *owner, const uint8_t *data, size_t len)
@@ -158,6 +161,17 @@ static int attach(struct machine *machine, struct virtio_dev *dev)
 	return 0;
 }
 
+/*
+ * With a queue for each processor a guest's processors do not wait for each other, and each gets
+ * the interrupts of its own requests. One thread serves them all, so more are of little use.
+ */
+static unsigned int disk_queues(const struct machine_config *config, unsigned int index)
+{
+	unsigned int queues = config->disks[index].queues;
+
+	return queues ? queues : MIN(config->ncpus, DISK_QUEUES_DEFAULT_MAX);
+}
+
 static int add_disks(struct machine *machine)
 {
 	const struct mem *mem = &machine->board.vm->mem;
@@ -167,10 +181,13 @@ static int add_disks(struct machine *machine)
 
 	for (unsigned int i = 0; r == 0 && i < machine->disk_count; i++) {
 		struct disk *disk = &machine->disks[i];
+		const struct virtio_blk_options options = {
+			.serial = machine->config->disks[i].serial,
+			.queues = disk_queues(machine->config, i),
+		};
 
 		snprintf(name, sizeof(name), "disk%u", i);
-		r = virtio_blk_create(name, disk->loop, mem, disk->blk,
-				      machine->config->disks[i].serial, &dev);
+		r = virtio_blk_create(name, disk->loop, mem, disk->blk, &options, &dev);
 		if (r == 0)
 			r = attach(machine, dev);
 	}

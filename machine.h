@@ -13,10 +13,12 @@
 
 #define MACHINE_DISKS_MAX 16
 #define MACHINE_NETS_MAX 8
+#define MACHINE_DISK_QUEUES_MAX 64
 
 struct machine_disk {
 	struct blk_options blk;
-	const char *serial; /* at most 20 bytes, or NULL */
+	const char *serial;  /* at most 20 bytes, or NULL */
+	unsigned int queues; /* 0: one for each processor, up to a few */
 };
 
 struct machine_net {

@@ -23,7 +23,7 @@ const char options_help[] =
 	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N          processors (default 1)\n"
 	"  -d, --disk FILE[,format=raw|qcow2][,readonly][,direct=on|off][,serial=TEXT]\n"
-	"             [,backing=on|off|DIR]\n"
+	"             [,backing=on|off|DIR][,queues=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
@@ -121,12 +121,12 @@ static int need_value(const char *option, const char *key, const char *value)
 
 /* --- --disk --- */
 
-static int parse_format(const char *value, enum blk_format *out)
+static int parse_format(const char *value, struct machine_disk *disk)
 {
 	if (strcmp(value, "raw") == 0)
-		*out = BLK_FORMAT_RAW;
+		disk->blk.format = BLK_FORMAT_RAW;
 	else if (strcmp(value, "qcow2") == 0)
-		*out = BLK_FORMAT_QCOW2;
+		disk->blk.format = BLK_FORMAT_QCOW2;
 	else {
 		log_error("--disk: format=%s: raw or qcow2 is expected (qemu-img convert makes "
 			  "one of others)", value);
@@ -151,6 +151,39 @@ static int parse_backing(struct machine_disk *disk, const char *value)
 	return 0;
 }
 
+static int parse_serial(const char *value, struct machine_disk *disk)
+{
+	if (strlen(value) > 20) {
+		log_error("--disk: serial=%s: at most 20 bytes", value);
+		return -EINVAL;
+	}
+	disk->serial = value;
+	return 0;
+}
+
+static int parse_queues(const char *value, struct machine_disk *disk)
+{
+	uint64_t queues;
+
+	if (parse_uint(value, 1, MACHINE_DISK_QUEUES_MAX, &queues) < 0) {
+		log_error("--disk: queues=%s: a number from 1 to %d is expected", value,
+			  MACHINE_DISK_QUEUES_MAX);
+		return -EINVAL;
+	}
+	disk->queues = (unsigned int)queues;
+	return 0;
+}
+
+/* What needs a value. */
+static const struct {
+	const char *name;
+	int (*parse)(const char *value, struct machine_disk *disk);
+} disk_keys[] = {
+	{"format", parse_format},
+	{"serial", parse_serial},
+	{"queues", parse_queues},
+};
+
 static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
 {
 	if (strcmp(key, "readonly") == 0)
@@ -159,21 +192,14 @@ static int parse_disk_key(struct machine_disk *disk, const char *key, const char
 		return parse_switch("--disk", key, value, &disk->blk.direct);
 	if (strcmp(key, "backing") == 0)
 		return parse_backing(disk, value);
-	if (strcmp(key, "format") != 0 && strcmp(key, "serial") != 0) {
-		log_error("--disk: unknown key '%s' (format, readonly, backing, direct and serial "
-			  "are known; a comma in the file's name is written ,,)", key);
-		return -EINVAL;
+	for (unsigned int i = 0; i < ARRAY_LEN(disk_keys); i++) {
+		if (strcmp(key, disk_keys[i].name) == 0)
+			return need_value("--disk", key, value) < 0 ? -EINVAL :
+			       disk_keys[i].parse(value, disk);
 	}
-	if (need_value("--disk", key, value) < 0)
-		return -EINVAL;
-	if (strcmp(key, "format") == 0)
-		return parse_format(value, &disk->blk.format);
-	if (strlen(value) > 20) {
-		log_error("--disk: serial=%s: at most 20 bytes", value);
-		return -EINVAL;
-	}
-	disk->serial = value;
-	return 0;
+	log_error("--disk: unknown key '%s' (format, readonly, backing, direct, serial and queues "
+		  "are known; a comma in the file's name is written ,,)", key);
+	return -EINVAL;
 }
 
 static int parse_disk(char *text, struct machine_config *config)

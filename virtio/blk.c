@@ -10,6 +10,9 @@
 #include "util/util.h"
 #include "virtio/blk_request.h"
 
+/* Requests of one queue before other work gets its turn. */
+#define TURN_MAX 128
+
 /* Config space as far as the features offered define it. */
 #define CONFIG_BYTES offsetof(struct virtio_blk_config, max_secure_erase_sectors)
 
@@ -18,20 +21,25 @@ static struct virtio_blk *to_blk(struct virtio_dev *dev)
 	return CONTAINER_OF(dev, struct virtio_blk, dev);
 }
 
-static void blk_kick(struct virtio_dev *dev, unsigned int index)
+/* Take what is there, but no more than TURN_MAX: then others get their turn, and we the next. */
+static void take_some(struct blk_queue *queue)
 {
-	struct virtio_blk *vblk = to_blk(dev);
-	struct virtqueue *vq = dev->queues[index].vq;
+	struct virtio_dev *dev = &queue->vblk->dev;
+	struct virtqueue *vq = dev->queues[queue->index].vq;
+	unsigned int left = TURN_MAX;
 	struct vq_chain chain;
 	int r;
 
-	if (vblk->draining || atomic_load_explicit(&dev->broken, memory_order_relaxed))
-		return; /* set on this thread */
 	do {
 		vq_disarm(vq);
 		while ((r = vq_pop(vq, &chain)) == 1) {
-			if (!blk_take(&vblk->queue, &chain)) {
+			if (!blk_take(queue, &chain)) {
 				virtio_broken(dev, "a request without a status byte");
+				return;
+			}
+			if (--left == 0) {
+				queue->more = true;
+				blk_defer_turn(queue);
 				return;
 			}
 		}
@@ -42,11 +50,55 @@ static void blk_kick(struct virtio_dev *dev, unsigned int index)
 	} while (vq_arm(vq));
 }
 
+static bool may_take(const struct virtio_blk *vblk)
+{
+	return !vblk->draining && /* `broken` is set on this thread */
+	       !atomic_load_explicit(&vblk->dev.broken, memory_order_relaxed);
+}
+
+static void blk_kick(struct virtio_dev *dev, unsigned int index)
+{
+	struct virtio_blk *vblk = to_blk(dev);
+	struct blk_queue *queue = &vblk->queues[index];
+
+	if (may_take(vblk) && !queue->more)
+		take_some(queue);
+}
+
+/* Show the driver the answers given since the last turn, and go on where that one stopped. */
+static void blk_turn(struct loop_op *op, int res)
+{
+	struct blk_queue *queue = CONTAINER_OF(op, struct blk_queue, turn_op);
+	struct virtio_blk *vblk = queue->vblk;
+	bool more = queue->more;
+
+	queue->turn_waits = queue->more = false;
+	vblk->busy--;
+	virtio_publish(&vblk->dev, queue->index);
+	if (more && may_take(vblk))
+		take_some(queue);
+	blk_maybe_quiesced(vblk);
+}
+
+/* Untouched memory: pages get used as heads do. Kept over resets. */
+static void blk_activate(struct virtio_dev *dev)
+{
+	struct virtio_blk *vblk = to_blk(dev);
+
+	for (unsigned int i = 0; i < dev->nqueues; i++) {
+		struct blk_queue *queue = &vblk->queues[i];
+
+		if (dev->queues[i].vq && !queue->slots)
+			queue->slots = malloc(BLK_QUEUE_SIZE * sizeof(*queue->slots));
+		if (dev->queues[i].vq && !queue->slots)
+			virtio_broken(dev, "out of memory");
+	}
+}
+
 static void blk_quiesce(struct virtio_dev *dev)
 {
 	struct virtio_blk *vblk = to_blk(dev);
 
-	atomic_store_explicit(&vblk->writeback, true, memory_order_relaxed);
 	vblk->draining = true;
 	blk_maybe_quiesced(vblk);
 }
@@ -79,13 +131,24 @@ static void blk_config_write(struct virtio_dev *dev, size_t offset, const void *
 			      memory_order_relaxed);
 }
 
+/* 5.2.5: any mode will do after a reset, so all drivers get the same. */
+static void blk_config_reset(struct virtio_dev *dev)
+{
+	atomic_store_explicit(&to_blk(dev)->writeback, true, memory_order_relaxed);
+}
+
 static void blk_destroy(struct virtio_dev *dev)
 {
 	struct virtio_blk *vblk = to_blk(dev);
+	struct blk_long_iov *iov;
 
+	for (unsigned int i = 0; i < dev->nqueues; i++)
+		free(vblk->queues[i].slots);
+	while ((iov = vblk->long_free)) {
+		vblk->long_free = iov->next;
+		free(iov);
+	}
 	virtio_dev_finish(dev);
-	free(vblk->queue.long_iovs);
-	free(vblk->queue.slots);
 	free(vblk);
 }
 
@@ -97,17 +160,21 @@ static const struct virtio_ops blk_ops = {
 	.config_bytes = CONFIG_BYTES,
 	.config_read = blk_config_read,
 	.config_write = blk_config_write,
+	.config_reset = blk_config_reset,
+	.activate = blk_activate,
 	.kick = blk_kick,
 	.quiesce = blk_quiesce,
 	.destroy = blk_destroy,
 };
 
-static uint64_t offered_features(const struct blk_info *info)
+static uint64_t offered_features(const struct blk_info *info, unsigned int queues)
 {
 	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX |
 			    1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
 			    1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
 
+	if (queues > 1)
+		features |= 1ull << VIRTIO_BLK_F_MQ;
 	if (info->readonly)
 		return features | 1ull << VIRTIO_BLK_F_RO;
 	if (info->can_discard)
@@ -117,7 +184,8 @@ static uint64_t offered_features(const struct blk_info *info)
 	return features;
 }
 
-static void fill_config(struct virtio_blk_config *config, const struct blk_info *info)
+static void fill_config(struct virtio_blk_config *config, const struct blk_info *info,
+			unsigned int queues)
 {
 	uint32_t block = MAX(info->block_bytes, BLK_SECTOR);
 
@@ -127,7 +195,7 @@ static void fill_config(struct virtio_blk_config *config, const struct blk_info 
 	config->physical_block_exp = (uint8_t)__builtin_ctz(block / BLK_SECTOR);
 	config->min_io_size = (uint16_t)(block / BLK_SECTOR);
 	config->opt_io_size = info->cluster_bytes / BLK_SECTOR;
-	config->num_queues = 1;
+	config->num_queues = (uint16_t)queues;
 	config->max_discard_sectors = BLK_RANGE_SECTORS_MAX;
 	config->max_discard_seg = BLK_RANGES_MAX;
 	config->discard_sector_alignment = MAX(info->cluster_bytes, block) / BLK_SECTOR;
@@ -136,48 +204,30 @@ static void fill_config(struct virtio_blk_config *config, const struct blk_info 
 	config->write_zeroes_may_unmap = 1;
 }
 
-/* Allocated untouched: pages get used as heads do. */
-static int init_queue(struct virtio_blk *vblk, struct blk_queue *queue)
-{
-	queue->vblk = vblk;
-	queue->publish_op.done = blk_publish;
-	queue->slots = malloc(BLK_QUEUE_SIZE * sizeof(*queue->slots));
-	queue->long_iovs = malloc(BLK_QUEUE_SIZE * sizeof(*queue->long_iovs));
-	if (!queue->slots || !queue->long_iovs)
-		return -ENOMEM;
-	while (queue->long_count < BLK_QUEUE_SIZE) {
-		queue->long_free[queue->long_count] =
-			(uint16_t)(BLK_QUEUE_SIZE - 1 - queue->long_count);
-		queue->long_count++;
-	}
-	return 0;
-}
-
 int virtio_blk_create(const char *name, struct loop *loop, const struct mem *mem, struct blk *blk,
-		      const char *serial, struct virtio_dev **out)
+		      const struct virtio_blk_options *options, struct virtio_dev **out)
 {
-	struct virtio_blk *vblk = calloc(1, sizeof(*vblk));
+	unsigned int queues = options->queues;
+	struct virtio_blk *vblk = calloc(1, sizeof(*vblk) + queues * sizeof(vblk->queues[0]));
 	int r;
 
 	if (!vblk)
 		return -ENOMEM;
 	vblk->blk = blk;
 	vblk->info = blk_info(blk);
-	atomic_init(&vblk->writeback, true);
-	if (serial)
-		memcpy(vblk->serial, serial, strnlen(serial, sizeof(vblk->serial)));
-	fill_config(&vblk->config, vblk->info);
-	r = init_queue(vblk, &vblk->queue);
-	if (r < 0)
-		goto err_free;
-	r = virtio_dev_init(&vblk->dev, &blk_ops, name, loop, mem, offered_features(vblk->info), 1);
-	if (r < 0)
-		goto err_free;
+	if (options->serial)
+		memcpy(vblk->serial, options->serial,
+		       strnlen(options->serial, sizeof(vblk->serial)));
+	fill_config(&vblk->config, vblk->info, queues);
+	for (unsigned int i = 0; i < queues; i++)
+		vblk->queues[i] = (struct blk_queue){
+			.vblk = vblk, .index = i, .turn_op.done = blk_turn};
+	r = virtio_dev_init(&vblk->dev, &blk_ops, name, loop, mem,
+			    offered_features(vblk->info, queues), queues);
+	if (r < 0) {
+		free(vblk);
+		return r;
+	}
 	*out = &vblk->dev;
 	return 0;
-err_free:
-	free(vblk->queue.long_iovs);
-	free(vblk->queue.slots);
-	free(vblk);
-	return r;
 }

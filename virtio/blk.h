@@ -2,14 +2,19 @@
 /* virtio-blk (virtio 1.2, section 5.2) on a block device. */
 #pragma once
 
+#include "virtio/device.h"
+
 struct blk;
 struct loop;
 struct mem;
-struct virtio_dev;
 
-/*
- * `blk` was opened on `loop` and stays the caller's. `serial` is at most 20 bytes, or NULL.
- * 0 or -errno.
- */
+#define VIRTIO_BLK_QUEUES_MAX VIRTIO_QUEUES_MAX
+
+struct virtio_blk_options {
+	const char *serial;  /* at most 20 bytes, or NULL */
+	unsigned int queues; /* 1 to VIRTIO_BLK_QUEUES_MAX; one loop serves them all */
+};
+
+/* `blk` was opened on `loop` and stays the caller's. 0 or -errno. */
 int virtio_blk_create(const char *name, struct loop *loop, const struct mem *mem, struct blk *blk,
-		      const char *serial, struct virtio_dev **out);
+		      const struct virtio_blk_options *options, struct virtio_dev **out);

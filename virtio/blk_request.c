@@ -6,29 +6,29 @@
  * write; how they are cut into descriptors means nothing (2.7.4.3). Each head of a queue has a
  * slot, so a request allocates nothing: blk_take cuts the chain up into its head's slot and
  * submits it; request_done answers it. Answers of one batch are published together, by a
- * deferred op.
+ * deferred op, the queue's turn.
  *
- *	blk_take -> parse -> blk_submit ... request_done -> answer ... blk_publish
- *	              |                       |     ^          ^
- *	              |                       +-----+          |
- *	              |                      next step         |
- *	              +------- refused, or nothing to do ------+
+ *	blk_take -> parse -> start -> blk_submit ... request_done -> answer ... turn
+ *	              |        |                       |     ^         ^
+ *	              |        |                       +-----+         |
+ *	              |        |                      next step        |
+ *	              +--------+-------- refused, or nothing to do ----+
  *
  * A request may take several steps on the back end, one after the other: a discard or
  * write-zeroes takes one for each of its ranges, and in writethrough mode a flush follows what
  * writes (5.2.6.2).
  *
- * Memory: a slot has room for a few buffers; longer requests borrow one of the queue's long
- * arrays, the last one returned first, so that only pages used at once are ever touched.
+ * Memory: a slot has room for a few buffers; longer requests borrow one of the device's long
+ * arrays, of which there are as many as were ever in use at once.
  */
 #include "virtio/blk_request.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/util.h"
 
-#define NO_LONG_IOV UINT16_MAX
 /* In place of a status for the driver: there is none yet. */
 #define PENDING (-1)
 
@@ -43,19 +43,30 @@ struct parts {
 
 void blk_maybe_quiesced(struct virtio_blk *vblk)
 {
-	if (!vblk->draining || vblk->queue.in_flight || vblk->queue.publish_waits)
+	if (!vblk->draining || vblk->busy)
 		return;
 	vblk->draining = false;
 	virtio_quiesced(&vblk->dev);
 }
 
-void blk_publish(struct loop_op *op, int res)
+void blk_defer_turn(struct blk_queue *queue)
 {
-	struct blk_queue *queue = CONTAINER_OF(op, struct blk_queue, publish_op);
+	if (queue->turn_waits)
+		return;
+	queue->turn_waits = true;
+	queue->vblk->busy++;
+	loop_defer(queue->vblk->dev.loop, &queue->turn_op);
+}
 
-	queue->publish_waits = false;
-	virtio_publish(&queue->vblk->dev, queue->index);
-	blk_maybe_quiesced(queue->vblk);
+/* The slot's own memory goes back; the slot may be taken again. */
+static void release(struct blk_request *req)
+{
+	struct virtio_blk *vblk = req->queue->vblk;
+
+	if (!req->long_iov)
+		return;
+	req->long_iov->next = vblk->long_free;
+	vblk->long_free = req->long_iov;
 }
 
 static void answer(struct blk_request *req, uint8_t status)
@@ -69,13 +80,9 @@ static void answer(struct blk_request *req, uint8_t status)
 	if (written == req->in_bytes)
 		written++;
 	*req->status = status;
-	if (req->long_iov != NO_LONG_IOV)
-		queue->long_free[queue->long_count++] = req->long_iov;
+	release(req);
 	vq_push(dev->queues[queue->index].vq, req->head, (uint32_t)MIN(written, UINT32_MAX));
-	if (!queue->publish_waits) {
-		queue->publish_waits = true;
-		loop_defer(dev->loop, &queue->publish_op);
-	}
+	blk_defer_turn(queue);
 }
 
 static void log_failure(struct blk_request *req, int err)
@@ -95,7 +102,7 @@ static void log_failure(struct blk_request *req, int err)
 
 static void submit(struct blk_request *req)
 {
-	req->queue->in_flight++;
+	req->queue->vblk->busy++;
 	blk_submit(req->queue->vblk->blk, &req->blk);
 }
 
@@ -133,11 +140,20 @@ static bool next_step(struct blk_request *req)
 	return true;
 }
 
+/* The first step of what was found to be in order. */
+static void start(struct blk_request *req)
+{
+	if (!req->ranges)
+		submit(req);
+	else if (!next_step(req))
+		answer(req, VIRTIO_BLK_S_OK);
+}
+
 static void request_done(struct blk_req *blk, int err)
 {
 	struct blk_request *req = CONTAINER_OF(blk, struct blk_request, blk);
 
-	req->queue->in_flight--;
+	req->queue->vblk->busy--;
 	if (!err && next_step(req))
 		return;
 	if (err && err != -ENOTSUP)
@@ -184,17 +200,32 @@ static uint8_t *cut_last(struct parts *parts)
 	return (uint8_t *)last->iov_base + last->iov_len;
 }
 
+static struct blk_long_iov *borrow_long_iov(struct virtio_blk *vblk)
+{
+	struct blk_long_iov *iov = vblk->long_free;
+
+	if (iov)
+		vblk->long_free = iov->next;
+	else
+		iov = malloc(sizeof(*iov));
+	return iov;
+}
+
 /* Copy the buffers, which are the queue's, to where they last until the request is done. */
 static bool keep_iov(struct blk_request *req, const struct iovec *iov, unsigned int count)
 {
-	struct blk_queue *queue = req->queue;
 	struct iovec *to = req->iov;
 
 	if (count > BLK_SEG_MAX)
 		return false;
 	if (count > BLK_SHORT_IOV) {
-		req->long_iov = queue->long_free[--queue->long_count];
-		to = queue->long_iovs[req->long_iov];
+		req->long_iov = borrow_long_iov(req->queue->vblk);
+		if (!req->long_iov) {
+			log_guest(&req->queue->vblk->error_limit, "%s: out of memory",
+				  req->queue->vblk->dev.name);
+			return false;
+		}
+		to = req->long_iov->iov;
 	}
 	memcpy(to, iov, count * sizeof(*iov));
 	req->blk.iov = to;
@@ -225,7 +256,6 @@ static int parse_read_write(struct blk_request *req, struct parts *parts, bool w
 	req->blk.offset_bytes = sector * BLK_SECTOR;
 	req->blk.len_bytes = len;
 	req->filled = req->in_bytes;
-	submit(req);
 	return PENDING;
 }
 
@@ -234,7 +264,6 @@ static int parse_flush(struct blk_request *req)
 	req->blk.op = BLK_FLUSH;
 	req->blk.offset_bytes = req->blk.len_bytes = 0;
 	req->blk.iovcnt = 0;
-	submit(req);
 	return PENDING;
 }
 
@@ -278,7 +307,7 @@ static int parse_ranges(struct blk_request *req, struct parts *parts, enum blk_o
 		    !in_disk(vblk, req->range[i].sector, req->range[i].num_sectors))
 			return VIRTIO_BLK_S_IOERR;
 	req->blk.op = op;
-	return next_step(req) ? PENDING : VIRTIO_BLK_S_OK;
+	return PENDING;
 }
 
 /* A status for the driver, or PENDING. */
@@ -324,7 +353,7 @@ bool blk_take(struct blk_queue *queue, const struct vq_chain *chain)
 		return false;
 	req->queue = queue;
 	req->head = chain->head;
-	req->long_iov = NO_LONG_IOV;
+	req->long_iov = NULL;
 	req->ranges = req->next_range = 0;
 	req->status = cut_last(&parts);
 	req->in_bytes = (uint32_t)parts.in_bytes;
@@ -332,7 +361,9 @@ bool blk_take(struct blk_queue *queue, const struct vq_chain *chain)
 	req->blk.unmap = false;
 	req->blk.done = request_done;
 	status = parse(req, &parts);
-	if (status != PENDING)
+	if (status == PENDING)
+		start(req);
+	else
 		answer(req, (uint8_t)status);
 	return true;
 }

@@ -22,6 +22,12 @@
 /* 1 GiB for one range of a discard or write-zeroes: no step holds up others for long. */
 #define BLK_RANGE_SECTORS_MAX (1u << 21)
 
+/* The buffers of a long request; the free ones are a stack. */
+struct blk_long_iov {
+	struct blk_long_iov *next;
+	struct iovec iov[BLK_SEG_MAX];
+};
+
 struct blk_request {
 	struct blk_req blk;
 	struct blk_queue *queue;
@@ -29,8 +35,8 @@ struct blk_request {
 	uint32_t in_bytes; /* data buffers for us to write */
 	uint32_t filled;   /* how much of them success fills, from their start */
 	uint16_t head;
-	uint16_t long_iov; /* the array borrowed, or NO_LONG_IOV */
 	uint8_t ranges, next_range;
+	struct blk_long_iov *long_iov; /* borrowed, or NULL */
 	union {
 		struct iovec iov[BLK_SHORT_IOV];
 		struct virtio_blk_discard_write_zeroes range[BLK_RANGES_MAX];
@@ -40,13 +46,10 @@ struct blk_request {
 struct blk_queue {
 	struct virtio_blk *vblk;
 	unsigned int index;
-	unsigned int in_flight; /* requests in the block layer */
-	bool publish_waits;
-	struct loop_op publish_op;
-	struct blk_request *slots; /* by head */
-	struct iovec (*long_iovs)[BLK_SEG_MAX];
-	unsigned int long_count;
-	uint16_t long_free[BLK_QUEUE_SIZE]; /* a stack of long_count */
+	bool turn_waits; /* turn_op is deferred */
+	bool more;       /* there may be more to take than one turn takes */
+	struct loop_op turn_op;
+	struct blk_request *slots; /* by head; NULL until the queue is first used */
 };
 
 struct virtio_blk {
@@ -58,7 +61,9 @@ struct virtio_blk {
 	struct log_limit error_limit;
 	atomic_bool writeback; /* set on vCPU threads, read on the loop; orders nothing */
 	bool draining;
-	struct blk_queue queue;
+	unsigned int busy; /* requests in the block layer, and turns deferred */
+	struct blk_long_iov *long_free;
+	struct blk_queue queues[];
 };
 
 /*
@@ -66,7 +71,7 @@ struct virtio_blk {
  * False: it can not even be answered.
  */
 bool blk_take(struct blk_queue *queue, const struct vq_chain *chain);
+/* Have queue->turn_op done at the end of the batch. */
+void blk_defer_turn(struct blk_queue *queue);
 /* If draining and nothing is in flight any more, say so to the device. */
 void blk_maybe_quiesced(struct virtio_blk *vblk);
-/* publish_op.done: shows the driver the answers given since the last time. */
-void blk_publish(struct loop_op *op, int res);

@@ -49,6 +49,8 @@ static void clear_registers_locked(struct virtio_dev *dev)
 		dev->queues[i].config = (struct vq_config){.size = dev->ops->queue_size_max};
 		dev->queues[i].enabled = false;
 	}
+	if (dev->ops->config_reset)
+		dev->ops->config_reset(dev);
 	if (dev->transport.reset)
 		dev->transport.reset(dev->transport.owner);
 }

@@ -26,7 +26,7 @@
 
 struct mem;
 
-#define VIRTIO_QUEUES_MAX 18
+#define VIRTIO_QUEUES_MAX 64
 
 struct virtio_ops {
 	const char *name;        /* for messages: "blk" */
@@ -39,6 +39,8 @@ struct virtio_ops {
 	void (*config_read)(struct virtio_dev *dev, size_t offset, void *data, size_t len);
 	/* Optional: absent means read-only. */
 	void (*config_write)(struct virtio_dev *dev, size_t offset, const void *data, size_t len);
+	/* Optional: the end of a reset, for what config_write keeps; any thread, under the lock. */
+	void (*config_reset)(struct virtio_dev *dev);
 
 	/* On the loop. */
 	/* Optional: dev->queues[i].vq are live, NULL where not enabled; dev->features final. */

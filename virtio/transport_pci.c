@@ -44,6 +44,10 @@ enum page {
 	PAGE_MSIX_PBA,
 };
 
+_Static_assert(VIRTIO_QUEUES_MAX <= 64, "doorbells");
+_Static_assert(VIRTIO_QUEUES_MAX * NOTIFY_MULTIPLIER <= PAGE_BYTES, "PAGE_NOTIFY");
+_Static_assert(MSIX_TABLE_BYTES(VIRTIO_QUEUES_MAX + 1) <= PAGE_BYTES, "PAGE_MSIX_TABLE");
+
 #define PCI_VENDOR_VIRTIO 0x1af4
 #define PCI_DEVICE_VIRTIO 0x1040 /* plus the virtio id (4.1.2) */
 
@@ -55,7 +59,7 @@ struct virtio_pci {
 	struct vm *vm;
 	struct virtio_dev *dev;
 	unsigned int cfg_access; /* offset of the configuration access capability */
-	uint32_t doorbells;      /* bitmap: queues with an ioeventfd; under the PCI host's lock */
+	uint64_t doorbells;      /* bitmap: queues with an ioeventfd; under the PCI host's lock */
 	atomic_uint device_feature_select, driver_feature_select, queue_select;
 	atomic_uint isr;
 	atomic_uint queue_vectors[VIRTIO_QUEUES_MAX];
@@ -378,14 +382,14 @@ static void bar_mapped(struct pci_dev *pci, unsigned int bar, uint64_t addr, boo
 		int fd = vp->dev->queues[i].kick_fd, r;
 
 		if (!mapped) {
-			if (vp->doorbells & 1u << i)
+			if (vp->doorbells & 1ull << i)
 				vm_ioeventfd_del(vp->vm, doorbell, fd);
-			vp->doorbells &= ~(1u << i);
+			vp->doorbells &= ~(1ull << i);
 			continue;
 		}
 		r = vm_ioeventfd_add(vp->vm, doorbell, fd);
 		if (r == 0)
-			vp->doorbells |= 1u << i;
+			vp->doorbells |= 1ull << i;
 		else /* kicks come by bar_write: slower, not wrong */
 			log_guest(&vp->log_limit, "%s: no ioeventfd for queue %u: %s",
 				  vp->dev->name, i, strerror(-r));

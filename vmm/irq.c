@@ -25,7 +25,7 @@
 #include "vmm/layout.h"
 
 #define MSI_GSI_BASE LAYOUT_IOAPIC_PINS
-#define MSI_GSI_COUNT 1024
+#define MSI_GSI_COUNT 2048 /* of 4096 routes that KVM takes */
 
 /* MSI address bits 11:5 are bits 14:8 of the APIC id where KVM_FEATURE_MSI_EXT_DEST_ID is. */
 #define MSI_EXT_DEST_MASK 0xfe0u

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * virtio-blk against a hostile driver: requests of any kind cut anyhow, bytes over rings and
- * headers while requests are in flight, resets at any time, a disk that fails and answers in
- * any order. The fake disk aborts where a request breaks what block.h promises.
+ * virtio-blk against a hostile driver: requests of any kind cut anyhow on one queue or several,
+ * bytes over rings and headers while requests are in flight, resets at any time, a disk that
+ * fails and answers in any order. The fake disk aborts where a request breaks what block.h
+ * promises.
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
@@ -20,6 +21,7 @@
 #define DISK KIB(64)
 #define SECTORS (DISK / 512)
 #define SIZE 16
+#define QUEUES_MAX 3
 #define TABLES 0x10000 /* KIB(1) for each slot */
 #define HEADERS 0x4000
 #define DATA 0x5000
@@ -31,7 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 struct target {
 	struct loop loop;
 	struct mem mem;
-	struct ring ring;
+	struct ring rings[QUEUES_MAX];
+	unsigned int queues;
+	struct ring *ring; /* the one that this step is about */
+	unsigned int queue;
 	struct blk blk;
 	struct virtio_dev *dev;
 };
@@ -52,8 +57,8 @@ static void ignore(void *owner)
 
 static void start(struct target *t, uint8_t refused)
 {
-	/* FLUSH, CONFIG_WCE, DISCARD, WRITE_ZEROES, INDIRECT, EVENT_IDX */
-	static const uint8_t bits[] = {9, 11, 13, 14, 28, 29};
+	/* FLUSH, CONFIG_WCE, DISCARD, WRITE_ZEROES, INDIRECT, EVENT_IDX, MQ */
+	static const uint8_t bits[] = {9, 11, 13, 14, 28, 29, 12};
 	uint64_t features = t->dev->offered;
 
 	for (unsigned int i = 0; i < ARRAY_LEN(bits); i++)
@@ -63,9 +68,11 @@ static void start(struct target *t, uint8_t refused)
 	virtio_set_driver_features(t->dev, 0, (uint32_t)features);
 	virtio_set_driver_features(t->dev, 1, (uint32_t)(features >> 32));
 	virtio_set_status(t->dev, VIRTIO_CONFIG_S_FEATURES_OK);
-	ring_init(&t->ring, &t->mem, SIZE, 0x100);
-	t->dev->queues[0].config = ring_config(&t->ring);
-	t->dev->queues[0].enabled = true;
+	for (unsigned int i = 0; i < t->queues; i++) {
+		ring_init(&t->rings[i], &t->mem, SIZE, 0x100 + 0x400 * i);
+		t->dev->queues[i].config = ring_config(&t->rings[i]);
+		t->dev->queues[i].enabled = true;
+	}
 	virtio_set_status(t->dev, VIRTIO_CONFIG_S_DRIVER_OK);
 	fake_loop_turn(&t->loop);
 }
@@ -100,7 +107,7 @@ static void add_request(struct target *t, struct script *script)
 	header = (struct virtio_blk_outhdr){.type = types[script_u8(script) % ARRAY_LEN(types)]};
 	header.sector = read_sector(script);
 	mem_write(&t->mem, gpa, &header, sizeof(header));
-	if (out_count + in_count == 0 || t->ring.free_count < out_count + in_count)
+	if (out_count + in_count == 0 || t->ring->free_count < out_count + in_count)
 		return;
 	for (unsigned int i = 0; i < out_count + in_count; i++) {
 		uint16_t len = script_u16(script);
@@ -114,10 +121,10 @@ static void add_request(struct target *t, struct script *script)
 			bufs[i].len = 1;
 	}
 	if (script_u8(script) & 1)
-		ring_add_indirect(&t->ring, TABLES + KIB(1) * slot, bufs, out_count,
+		ring_add_indirect(t->ring, TABLES + KIB(1) * slot, bufs, out_count,
 				  in_count);
 	else
-		ring_add(&t->ring, bufs, out_count, in_count);
+		ring_add(t->ring, bufs, out_count, in_count);
 }
 
 /* A read or write of more buffers than a slot has room for. */
@@ -128,14 +135,14 @@ static void add_long_request(struct target *t, struct script *script)
 	struct ring_buf bufs[LONG_MAX + 2];
 
 	header.sector = read_sector(script);
-	if (!t->ring.free_count)
+	if (!t->ring->free_count)
 		return;
 	bufs[0] = (struct ring_buf){HEADERS + 64 * (uint64_t)slot, 16};
 	mem_write(&t->mem, bufs[0].gpa, &header, sizeof(header));
 	for (unsigned int i = 1; i <= count; i++)
 		bufs[i] = (struct ring_buf){DATA + script_u8(script) * 64, 512};
 	bufs[count + 1] = (struct ring_buf){DATA, 1};
-	ring_add_indirect(&t->ring, TABLES + KIB(1) * slot, bufs, header.type ? count + 1 : 1,
+	ring_add_indirect(t->ring, TABLES + KIB(1) * slot, bufs, header.type ? count + 1 : 1,
 			  header.type ? 1 : count + 1);
 }
 
@@ -173,8 +180,11 @@ static void step(struct target *t, struct script *script)
 {
 	static const int errors[] = {0, -EIO, -ENOTSUP};
 	struct ring_elem elem;
+	uint8_t op = script_u8(script);
 
-	switch (script_u8(script) % 13) {
+	t->queue = op / 13 % t->queues;
+	t->ring = &t->rings[t->queue];
+	switch (op % 13) {
 	case 0:
 		put_range(t, script);
 		break;
@@ -185,10 +195,10 @@ static void step(struct target *t, struct script *script)
 		config_access(t, script);
 		break;
 	case 3:
-		ring_offer(&t->ring, script_u8(script) % (SIZE + 1));
+		ring_offer(t->ring, script_u8(script) % (SIZE + 1));
 		break;
 	case 4:
-		virtio_kick(t->dev, 0);
+		virtio_kick(t->dev, t->queue);
 		fake_loop_turn(&t->loop);
 		break;
 	case 5:
@@ -200,7 +210,7 @@ static void step(struct target *t, struct script *script)
 		fake_loop_turn(&t->loop);
 		break;
 	case 7: /* not a device that answers twice, but the ring may say so */
-		while (t->ring.free_count < SIZE && ring_used(&t->ring, &elem))
+		while (t->ring->free_count < SIZE && ring_used(t->ring, &elem))
 			;
 		break;
 	case 8:
@@ -228,6 +238,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct script script = {data, len};
 	struct target *t = calloc(1, sizeof(*t));
 	uint8_t flags = script_u8(&script);
+	struct virtio_blk_options options = {.serial = "fuzz", .queues = flags & 0x80 ? 3 : 1};
 
 	demand(t != NULL);
 	log_set_level(LOG_LEVEL_ERROR);
@@ -235,10 +246,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	guest_init(&t->mem, RAM, 0);
 	fake_blk_init(&t->blk, &t->mem, DISK);
 	t->blk.info.readonly = flags & 1;
-	demand(virtio_blk_create("blk0", &t->loop, &t->mem, &t->blk, "fuzz", &t->dev) == 0);
+	demand(virtio_blk_create("blk0", &t->loop, &t->mem, &t->blk, &options, &t->dev) == 0);
+	t->queues = options.queues;
 	t->dev->transport = (struct virtio_transport){
 		.queue_irq = ignore_queue, .config_irq = ignore, .owner = t};
-	start(t, flags >> 1);
+	start(t, flags >> 1 & 0x3f);
 	while (script.left)
 		step(t, &script);
 	reset(t);

@@ -55,6 +55,16 @@ def blk_raw(host):
     check_content(path)
 
 
+def blk_sixteen(host):
+    """As many disks as there can be, with many queues, of which the last one is used."""
+    disks = [host.disk(f"disk{i}.raw", DISK_SECTORS * SECTOR, seed()) for i in range(16)]
+    options = sum((["--disk", f"{path},queues=8,serial=nr{i}"] for i, path in enumerate(disks)), [])
+    result = host.passes("blk", "--cpus", 2, *options, cmdline="seeded nth=15")
+    check("id nr15\n" in result.out, result)
+    check_content(disks[15])
+    check(disks[14].read_bytes() == seed().ljust(DISK_SECTORS * SECTOR, b"\0"), "disk 14 changed")
+
+
 def blk_qcow2(host):
     need("qemu-img")
     raw = host.disk("seed.raw", DISK_SECTORS * SECTOR, seed())
@@ -106,8 +116,10 @@ def complaints(result):
 def blk_hostile(host):
     first = host.disk("first.raw", 1 << 20, b"\xff" * SECTOR)
     second = host.disk("second.raw", 1 << 20)
-    complaints(host.passes("blk_hostile", "--disk", first, "--disk", f"{second},readonly",
-                           messages=True))
+    for cpus, queue in ((1, 0), (3, 4)):
+        complaints(host.passes("blk_hostile", "--cpus", cpus, "--disk", f"{first},queues=5",
+                               "--disk", f"{second},readonly", messages=True,
+                               cmdline=f"cpus={cpus} queue={queue}"))
     check(first.read_bytes() == (b"\xff" * SECTOR).ljust(1 << 20, b"\0"), "the disk changed")
 
 
@@ -118,15 +130,40 @@ def virtio_regs(host):
 
 def blk_reset(host):
     need("qemu-img")
-    host.passes("blk_reset", "--disk", host.disk("disk.raw", 4 << 20))
-    path = host.qcow2("disk.qcow2", 4 << 20)
-    host.passes("blk_reset", "--disk", f"{path},format=qcow2")
-    host.qcow2_to_raw(path)
+    for queues in (1, 3):
+        host.passes("blk_reset", "--disk", f"{host.disk('disk.raw', 4 << 20)},queues={queues}",
+                    cmdline=f"queues={queues}")
+        path = host.qcow2("disk.qcow2", 4 << 20)
+        host.passes("blk_reset", "--disk", f"{path},format=qcow2,queues={queues}",
+                    cmdline=f"queues={queues}")
+        host.qcow2_to_raw(path)
+
+
+def queues_content(size_bytes):
+    """What guest_blk_queues.c writes."""
+    return struct.pack(f"<{size_bytes // 8}Q", *(i * 0x9E3779B97F4A7C15 & MASK
+                                                 for i in range(size_bytes // 8)))
+
+
+def blk_queues(host):
+    """Processors with a queue each, at once; as many queues as there can be; and by default."""
+    need("qemu-img")
+    size = 2 << 20
+    for cpus, queues, options in ((2, 64, ",queues=64"), (2, 2, "")):
+        host.passes("blk_queues", "--cpus", cpus,
+                    "--disk", f"{host.disk('disk.raw', size)}{options}",
+                    cmdline=f"cpus={cpus} queues={queues}")
+        check((host.tmp / "disk.raw").read_bytes() == queues_content(size), "the disk differs")
+    path = host.qcow2("disk.qcow2", size)
+    host.passes("blk_queues", "--cpus", 4, "--disk", f"{path},queues=4", cmdline="cpus=4")
+    check(host.qcow2_to_raw(path).read_bytes() == queues_content(size), "the disk differs")
 
 
 CASES = {
     "blk-hostile": blk_hostile,
+    "blk-queues": blk_queues,
     "blk-reset": blk_reset,
+    "blk-sixteen": blk_sixteen,
     "virtio-regs": virtio_regs,
     "blk-raw": blk_raw,
     "blk-qcow2": blk_qcow2,

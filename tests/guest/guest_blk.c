@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads what the runner put on the disk, writes every third 4 KiB block in requests of many
+ * Reads what the runner put on the nth=N disk, writes every third 4 KiB block in requests of many
  * shapes, reads all of it back, and gets the id. The runner then reads the file.
  */
 #include "tests/guest/lib/disk.h"
@@ -148,7 +148,7 @@ void guest_main(void)
 {
 	become_user();
 	buffer = (uint8_t *)alloc((DEPTH + 1) * 4096, 4096) + 4096 - 64;
-	disk_open(&disk, 0);
+	disk_open(&disk, (unsigned int)param("nth", 0));
 	CHECK(disk.dev.features & BIT(VIRTIO_BLK_F_FLUSH));
 	print("sectors %lu\n", disk.sectors);
 	if (flag("seeded"))

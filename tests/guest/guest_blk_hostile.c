@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests no driver should send. Each gets an error status or breaks the device
- * (NEEDS_RESET); then the device is reset and reads a sector as ever.
+ * (NEEDS_RESET); then the device is reset and reads a sector as ever. They go to queue=N; with
+ * cpus=N the other processors ring all doorbells meanwhile, without end.
  */
 #include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
+#include "tests/guest/lib/smp.h"
 
 enum outcome {
 	BROKEN,   /* DEVICE_NEEDS_RESET */
@@ -40,8 +43,9 @@ static enum outcome offer_and_wait(uint16_t head)
 
 static void recover(void)
 {
-	vdev_begin(&disk.dev, BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_RING_F_INDIRECT_DESC));
-	vqueue_init(&disk.queue, &disk.dev, 0, 0);
+	vdev_begin(&disk.dev, BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ) |
+				      BIT(VIRTIO_RING_F_INDIRECT_DESC));
+	vqueue_init(&disk.queue, &disk.dev, disk.index, 0);
 	vdev_go(&disk.dev);
 	memset(data, 0, SECTOR);
 	CHECK_EQ(disk_do(&disk, VIRTIO_BLK_T_IN, 0, data, SECTOR), VIRTIO_BLK_S_OK);
@@ -140,6 +144,7 @@ static void read_only_disk(void)
 	struct disk other;
 	struct disk first = disk;
 
+	other.index = 0;
 	disk_open(&other, 1);
 	CHECK_EQ(disk_do(&other, VIRTIO_BLK_T_OUT, 0, data, SECTOR), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(disk_do(&other, VIRTIO_BLK_T_IN, 0, data, SECTOR), VIRTIO_BLK_S_OK);
@@ -233,9 +238,30 @@ static void wrong_indirect(void)
 	expect_broken("an endless indirect table", 0);
 }
 
+/* Of queues that are enabled, of those that are not, and of some that there are not. */
+static void ring_for_ever(void *arg)
+{
+	const struct disk *rung = arg;
+
+	for (uint16_t i = 0;; i++)
+		write16(rung->dev.notify + i % 10 * rung->dev.notify_multiplier, i % 10);
+}
+
+static void start_ringing(unsigned int cpus)
+{
+	static struct disk rung;
+
+	smp_init(cpus);
+	vdev_find(&rung.dev, VIRTIO_BLK, 0);
+	for (unsigned int i = 1; i < cpus; i++)
+		smp_start(i, ring_for_ever, &rung);
+}
+
 void guest_main(void)
 {
+	start_ringing((unsigned int)param("cpus", 1));
 	become_user();
+	disk.index = (uint16_t)param("queue", 0);
 	data = alloc(2 * SECTOR, SECTOR);
 	table = alloc(4 * sizeof(*table), 16);
 	disk_open(&disk, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Resets with requests in flight: once the status reads 0 the device writes no more to memory
- * (virtio 1.2, 2.4.1), and it works again afterwards.
+ * Resets with requests in flight on all queues=N: once the status reads 0 the device writes no
+ * more to memory (virtio 1.2, 2.4.1), and it works again afterwards.
  */
 #include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
@@ -11,8 +11,11 @@
 #define DEPTH 32
 #define BYTES 65536
 #define MARK 0x5A
+#define QUEUES_MAX 8
 
-static struct disk disk;
+static struct disk disk; /* of the first queue */
+static struct vqueue queues[QUEUES_MAX];
+static unsigned int queue_count;
 static struct disk_slot slots[DEPTH];
 static uint8_t *data;
 
@@ -22,11 +25,21 @@ static void submit(unsigned int round)
 		struct vbuf buf = {data + i * BYTES, BYTES};
 		uint64_t sector = (uint64_t)i * (BYTES / SECTOR);
 
+		disk.queue = queues[i % queue_count];
 		disk_prepare(&disk, (uint16_t)(i * 3), &slots[i],
 			     (i + round) % 4 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT, sector, &buf, 1);
 		vqueue_offer(&disk.queue, (uint16_t)(i * 3));
 	}
-	vqueue_kick(&disk.queue);
+	for (unsigned int i = 0; i < queue_count; i++)
+		vqueue_kick(&queues[i]);
+}
+
+static void open_queues(void)
+{
+	vdev_begin(&disk.dev, BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ));
+	for (unsigned int i = 0; i < queue_count; i++)
+		vqueue_init(&queues[i], &disk.dev, (uint16_t)i, 0);
+	vdev_go(&disk.dev);
 }
 
 static void mark(void)
@@ -35,9 +48,10 @@ static void mark(void)
 	memset(slots, MARK, sizeof(slots));
 }
 
-static void check_marks(const struct vqueue *queue, uint16_t used)
+static void check_marks(const uint16_t *used)
 {
-	CHECK_EQ(queue->used->idx, used);
+	for (unsigned int i = 0; i < queue_count; i++)
+		CHECK_EQ(queues[i].used->idx, used[i]);
 	for (unsigned int i = 0; i < DEPTH * BYTES; i++)
 		if (data[i] != MARK)
 			fail("byte %u was written after the reset", i);
@@ -49,10 +63,12 @@ void guest_main(void)
 {
 	become_user();
 	data = alloc(DEPTH * BYTES, 4096);
-	disk_open(&disk, 0);
+	queue_count = (unsigned int)param("queues", 1);
+	CHECK(queue_count <= QUEUES_MAX);
+	vdev_find(&disk.dev, VIRTIO_BLK, 0);
+	open_queues();
 	for (unsigned int round = 0; round < ROUNDS; round++) {
-		struct vqueue old = disk.queue;
-		uint16_t used;
+		uint16_t used[QUEUES_MAX];
 
 		submit(round);
 		/* at different depths of what is under way */
@@ -60,11 +76,13 @@ void guest_main(void)
 			pause();
 		vdev_reset(&disk.dev);
 		mark();
-		used = old.used->idx;
+		for (unsigned int i = 0; i < queue_count; i++)
+			used[i] = queues[i].used->idx;
 		for (unsigned int i = 0; i < 20000; i++)
 			pause();
-		check_marks(&old, used);
-		disk_reopen(&disk);
+		check_marks(used);
+		open_queues();
+		disk.queue = queues[round % queue_count];
 		CHECK_EQ(disk_do(&disk, VIRTIO_BLK_T_IN, 0, data, SECTOR), VIRTIO_BLK_S_OK);
 	}
 }

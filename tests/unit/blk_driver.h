@@ -33,15 +33,21 @@
 #define LOW MIB(2)
 #define UNTOUCHED 0xee
 #define BIT(n) (1ull << (n))
+#define QUEUES_MAX 3 /* there is room for in front of HEADER */
 #define ALL UINT64_MAX
 
 struct fixture {
 	struct loop loop;
 	struct mem mem;
-	struct ring ring;
+	union {
+		struct ring ring; /* the first */
+		struct ring rings[QUEUES_MAX];
+	};
+	unsigned int queues;
 	struct blk blk;
 	struct virtio_dev *dev;
 	unsigned int irqs, config_irqs;
+	unsigned int irqs_of[QUEUES_MAX];
 	uint32_t written; /* of the last `request` */
 };
 
@@ -50,6 +56,7 @@ static inline void count_irq(void *owner, unsigned int queue)
 	struct fixture *f = owner;
 
 	f->irqs++;
+	f->irqs_of[queue]++;
 }
 
 static inline void count_config_irq(void *owner)
@@ -67,9 +74,11 @@ static inline void start(struct fixture *f, uint64_t features)
 	virtio_set_driver_features(f->dev, 0, (uint32_t)features);
 	virtio_set_driver_features(f->dev, 1, (uint32_t)(features >> 32));
 	virtio_set_status(f->dev, VIRTIO_CONFIG_S_FEATURES_OK);
-	ring_init(&f->ring, &f->mem, SIZE, 0x1000);
-	f->dev->queues[0].config = ring_config(&f->ring);
-	f->dev->queues[0].enabled = true;
+	for (unsigned int i = 0; i < f->queues; i++) {
+		ring_init(&f->rings[i], &f->mem, SIZE, 0x1000 + 0x2000 * i);
+		f->dev->queues[i].config = ring_config(&f->rings[i]);
+		f->dev->queues[i].enabled = true;
+	}
 	virtio_set_status(f->dev, VIRTIO_CONFIG_S_DRIVER_OK);
 	fake_loop_turn(&f->loop);
 	assert_true(f->dev->live);
@@ -79,6 +88,7 @@ static inline struct fixture *create(void)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
+	f->queues = 1;
 	fake_loop_init(&f->loop);
 	guest_init(&f->mem, LOW, 0);
 	fake_blk_init(&f->blk, &f->mem, DISK);
@@ -89,8 +99,10 @@ static inline struct fixture *create(void)
 
 static inline void create_device(struct fixture *f)
 {
-	assert_int_equal(virtio_blk_create("blk0", &f->loop, &f->mem, &f->blk, "serial-number",
-					   &f->dev), 0);
+	const struct virtio_blk_options options = {.serial = "serial-number", .queues = f->queues};
+
+	assert_int_equal(virtio_blk_create("blk0", &f->loop, &f->mem, &f->blk, &options, &f->dev),
+			 0);
 	f->dev->transport = (struct virtio_transport){
 		.queue_irq = count_irq,
 		.config_irq = count_config_irq,

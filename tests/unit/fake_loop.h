@@ -12,7 +12,7 @@
 
 #include "util/loop.h"
 
-#define FAKE_WATCHES 32
+#define FAKE_WATCHES 80
 
 struct loop_watch {
 	int fd;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * virtio-blk whole, with no guest: driver on this thread, device on its loop's, a raw file
- * behind it. Random reads and writes in flight together, each checked against what the disk
+ * behind it. Random reads and writes in flight together, on several queues, each checked against what the disk
  * must hold, and resets that do not wait for them.
  */
 #include <setjmp.h>
@@ -24,10 +24,13 @@
 #include "virtio/device.h"
 
 #define SIZE 256
+#define QUEUES 4
 #define SLOTS 32
 #define AREA KIB(64) /* of the disk, for one slot: slots never meet */
-#define HEADERS 0x8000
-#define STATUSES 0x9000
+#define RINGS 0x1000
+#define RING_BYTES 0x2000
+#define HEADERS 0xa000
+#define STATUSES 0xb000
 #define TABLES 0x10000
 #define DATA 0x100000
 #define REQUESTS 6000
@@ -47,7 +50,7 @@ struct fixture {
 	struct blk *blk;
 	struct virtio_dev *dev;
 	struct mem mem;
-	struct ring ring;
+	struct ring rings[QUEUES]; /* slot i uses number i % QUEUES */
 	sem_t irq;
 	struct slot slots[SLOTS];
 	unsigned int busy;
@@ -87,11 +90,13 @@ static void start(struct fixture *f, bool event_idx)
 	virtio_set_driver_features(f->dev, 0, (uint32_t)features);
 	virtio_set_driver_features(f->dev, 1, (uint32_t)(features >> 32));
 	virtio_set_status(f->dev, VIRTIO_CONFIG_S_FEATURES_OK);
-	ring_init(&f->ring, &f->mem, SIZE, 0x1000);
-	f->ring.event_idx = event_idx;
 	pthread_mutex_lock(&f->dev->lock);
-	f->dev->queues[0].config = ring_config(&f->ring);
-	f->dev->queues[0].enabled = true;
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		ring_init(&f->rings[i], &f->mem, SIZE, RINGS + RING_BYTES * i);
+		f->rings[i].event_idx = event_idx;
+		f->dev->queues[i].config = ring_config(&f->rings[i]);
+		f->dev->queues[i].enabled = true;
+	}
 	pthread_mutex_unlock(&f->dev->lock);
 	virtio_set_status(f->dev, VIRTIO_CONFIG_S_DRIVER_OK);
 }
@@ -116,6 +121,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct blk_options opts = {.path = f->path, .format = BLK_FORMAT_RAW};
+	const struct virtio_blk_options options = {.queues = QUEUES};
 
 	if (loop_create("disk", &f->loop) < 0) {
 		free(f);
@@ -127,7 +133,8 @@ static int setup(void **state)
 	assert_int_equal(ftruncate(f->fd, SLOTS * AREA), 0);
 	assert_int_equal(blk_open(f->loop, &opts, &f->blk), 0);
 	guest_init(&f->mem, MIB(4), 0);
-	assert_int_equal(virtio_blk_create("blk0", f->loop, &f->mem, f->blk, NULL, &f->dev), 0);
+	assert_int_equal(virtio_blk_create("blk0", f->loop, &f->mem, f->blk, &options, &f->dev),
+			 0);
 	f->dev->transport = (struct virtio_transport){
 		.queue_irq = queue_irq, .config_irq = nothing, .owner = f};
 	f->model = calloc(1, SLOTS * AREA);
@@ -186,18 +193,18 @@ static void begin(struct fixture *f, unsigned int index)
 		done += len;
 	}
 	bufs[count++] = (struct ring_buf){STATUSES + index, 1};
-	slot->head = ring_add_indirect(&f->ring, TABLES + KIB(1) * index, bufs,
+	slot->head = ring_add_indirect(&f->rings[index % QUEUES], TABLES + KIB(1) * index, bufs,
 				       slot->write ? count - 1 : 1, slot->write ? 1 : count - 1);
 }
 
-static void end(struct fixture *f, const struct ring_elem *elem)
+static void end(struct fixture *f, unsigned int queue, const struct ring_elem *elem)
 {
-	unsigned int index = 0;
+	unsigned int index = queue;
 	struct slot *slot;
 	uint8_t *model, *data;
 
 	while (index < SLOTS && !(f->slots[index].busy && f->slots[index].head == elem->id))
-		index++;
+		index += QUEUES;
 	assert_true(index < SLOTS);
 	slot = &f->slots[index];
 	model = f->model + AREA * index + slot->offset;
@@ -221,10 +228,39 @@ static void wait_irq(struct fixture *f)
 	assert_int_equal(sem_timedwait(&f->irq, &until), 0);
 }
 
-static void traffic(struct fixture *f, bool event_idx)
+static void kick_all(struct fixture *f)
 {
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		if (ring_wants_kick(&f->rings[i]))
+			virtio_kick(f->dev, i);
+	}
+}
+
+/* True: there was something. */
+static bool end_all(struct fixture *f)
+{
+	unsigned int busy = f->busy;
 	struct ring_elem elem;
 
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		ring_set_used_event(&f->rings[i], f->rings[i].used_next);
+		while (ring_used(&f->rings[i], &elem))
+			end(f, i, &elem);
+	}
+	return f->busy < busy;
+}
+
+/* Nothing is lost between asking for interrupts and looking again: either sees it. */
+static void wait_irqs(struct fixture *f)
+{
+	for (unsigned int i = 0; i < QUEUES; i++)
+		ring_set_used_event(&f->rings[i], f->rings[i].used_next);
+	while (f->busy && !end_all(f))
+		wait_irq(f);
+}
+
+static void traffic(struct fixture *f, bool event_idx)
+{
 	start(f, event_idx);
 	for (unsigned int begun = 0; begun < REQUESTS || f->busy;) {
 		for (unsigned int i = 0; i < SLOTS && begun < REQUESTS; i++) {
@@ -233,17 +269,12 @@ static void traffic(struct fixture *f, bool event_idx)
 			begin(f, i);
 			if (++begun % RESET_EVERY)
 				continue;
-			virtio_kick(f->dev, 0);
+			kick_all(f);
 			reset(f);
 			start(f, event_idx);
 		}
-		if (ring_wants_kick(&f->ring))
-			virtio_kick(f->dev, 0);
-		ring_set_used_event(&f->ring, f->ring.used_next);
-		if (f->busy && ring_used_idx(&f->ring) == f->ring.used_next)
-			wait_irq(f);
-		while (ring_used(&f->ring, &elem))
-			end(f, &elem);
+		kick_all(f);
+		wait_irqs(f);
 	}
 	reset(f);
 }

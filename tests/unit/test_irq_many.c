@@ -18,14 +18,14 @@ static unsigned int open_fds(void)
 {
 	unsigned int count = 0;
 
-	for (int fd = 0; fd < 4096; fd++)
+	for (int fd = 0; fd < 8192; fd++)
 		count += fcntl(fd, F_GETFD) >= 0;
 	return count;
 }
 
 static void test_exhaustion(void **state)
 {
-	enum { MANY = 1024 };
+	enum { MANY = 2048 };
 	struct irq_msi *msis = calloc(MANY + 1, sizeof(*msis)), again;
 	bool *used = calloc(65536, 1);
 	unsigned int fds;
@@ -178,9 +178,9 @@ int main(void)
 	if (!irq_vm_possible())
 		return 77;
 	getrlimit(RLIMIT_NOFILE, &files);
-	files.rlim_cur = MIN(files.rlim_max, 4096);
+	files.rlim_cur = MIN(files.rlim_max, 8192);
 	setrlimit(RLIMIT_NOFILE, &files);
-	if (files.rlim_cur < 2048) {
+	if (files.rlim_cur < 4096) {
 		printf("skipped: at most %lu open files\n", (unsigned long)files.rlim_cur);
 		return 77;
 	}

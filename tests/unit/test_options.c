@@ -144,6 +144,9 @@ static void test_disk(void **state)
 	assert_int_equal(d->blk.format, BLK_FORMAT_BY_NAME);
 	assert_false(d->blk.readonly || d->blk.direct);
 	assert_null(d->serial);
+	assert_int_equal(d->queues, 0);
+	parse_ok("-k|x|-d|a,queues=64");
+	assert_int_equal(d->queues, 64);
 	parse_ok("-k|x|-d|a,format=raw,readonly,direct,serial=12345678901234567890");
 	assert_int_equal(d->blk.format, BLK_FORMAT_RAW);
 	assert_true(d->blk.readonly && d->blk.direct);
@@ -268,7 +271,7 @@ static const struct {
 
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
-	{"-k|x|--disk|a,bogus=1", "'bogus'", "backing, direct and serial"},
+	{"-k|x|--disk|a,bogus=1", "'bogus'", "direct, serial and queues"},
 	{"-k|x|--disk|a,b", "'b'", ",,"},
 	{"-k|x|--disk|a,", "--disk", "unknown key"},
 	{"-k|x|--disk|a,=raw", "--disk", "unknown key"},
@@ -282,6 +285,11 @@ static const struct {
 	{"-k|x|--disk|a,readonly=yes", "readonly=yes", "on or off"},
 	{"-k|x|--disk|a,readonly=", "readonly=", "on or off"},
 	{"-k|x|--disk|a,direct=1", "direct=1", "on or off"},
+	{"-k|x|--disk|a,queues", "queues", "needs a value"},
+	{"-k|x|--disk|a,queues=0", "queues=0", "1 to 64"},
+	{"-k|x|--disk|a,queues=65", "queues=65", "1 to 64"},
+	{"-k|x|--disk|a,queues=-1", "queues=-1", "1 to 64"},
+	{"-k|x|--disk|a,queues=4x", "queues=4x", "1 to 64"},
 	{"-k|x|--disk|a,backing=images", "backing=images", "directory"},
 	{"-k|x|--disk|a,backing=", "backing=", "directory"},
 

@@ -6,8 +6,8 @@
 
 void disk_reopen(struct disk *disk)
 {
-	vdev_begin(&disk->dev, BIT(VIRTIO_BLK_F_FLUSH));
-	vqueue_init(&disk->queue, &disk->dev, 0, 0);
+	vdev_begin(&disk->dev, BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ));
+	vqueue_init(&disk->queue, &disk->dev, disk->index, 0);
 	vdev_go(&disk->dev);
 	disk->sectors = read32(disk->dev.config) |
 			(uint64_t)read32(disk->dev.config + 4) << 32;

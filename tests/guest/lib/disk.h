@@ -14,6 +14,7 @@
 struct disk {
 	struct vdev dev;
 	struct vqueue queue;
+	uint16_t index; /* of the queue: 0 unless set before disk_open */
 	uint64_t sectors;
 };
 

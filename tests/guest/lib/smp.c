@@ -21,6 +21,8 @@ void ap_main(void);
 uint32_t ap_stacks;
 static void (*volatile ap_fn)(void);
 static unsigned int ap_done;
+static void (*volatile user_fn)(void *arg);
+static void *volatile user_arg;
 
 void apic_enable(void)
 {
@@ -45,6 +47,24 @@ void smp_init(unsigned int n)
 	memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
 	ap_stacks = (uint32_t)(uint64_t)alloc(n * AP_STACK_BYTES, 16);
 	apic_enable();
+}
+
+static void run_user(void)
+{
+	void (*fn)(void *arg) = user_fn;
+	void *arg = user_arg;
+
+	become_user();
+	__atomic_add_fetch(&ap_done, 1, __ATOMIC_RELEASE);
+	fn(arg);
+	fail("a processor came back");
+}
+
+void smp_start(uint32_t id, void (*fn)(void *arg), void *arg)
+{
+	user_fn = fn;
+	user_arg = arg;
+	smp_run(id, run_user);
 }
 
 void smp_run(uint32_t id, void (*fn)(void))

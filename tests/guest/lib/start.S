@@ -16,6 +16,7 @@
 
 #define TSS 0x18
 #define TSS_BYTES (104 + PORTS / 8 + 1)
+#define TSS_FREE 0x89 /* the type of one that is not busy */
 #define PORTS 0x1000
 #define USER_DATA 0x2B /* where Linux has them: such hosts may insist */
 #define USER_CODE 0x33
@@ -63,9 +64,13 @@ set_data_segments:
 	mov %eax, %ss
 	ret
 
-/* void become_user(void): IRET to the caller, at CPL 3; the TSS opens the ports. */
+/*
+ * void become_user(void): IRET to the caller, at CPL 3; the TSS opens the ports. One TSS does for
+ * all processors, one after the other: nothing is ever stored there, but LTR wants it not busy.
+ */
 	.global become_user
 become_user:
+	movb $TSS_FREE, gdt_tss + 5
 	mov $tss, %eax
 	mov %ax, gdt_tss + 2
 	shr $16, %eax
@@ -126,7 +131,7 @@ gdt:
 	.quad 0x00AF9B000000FFFF /* 64-bit code */
 	.quad 0x00CF93000000FFFF /* data */
 gdt_tss:
-	.quad 0x0000890000000000 + TSS_BYTES - 1, 0
+	.quad (TSS_FREE << 40) + TSS_BYTES - 1, 0
 	.quad 0x00CFF3000000FFFF /* user data */
 	.quad 0x00AFFB000000FFFF /* user 64-bit code */
 gdt_end:
