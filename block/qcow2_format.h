@@ -14,6 +14,11 @@
 #define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
 #define QCOW2_INCOMPAT_EXTENDED_L2 (1ull << 4)
 
+#define QCOW2_COMPAT_LAZY (1ull << 0)
+
+#define QCOW2_CRYPT_AES 1u
+#define QCOW2_CRYPT_LUKS 2u
+
 #define QCOW2_EXT_END 0u
 #define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
 #define QCOW2_EXT_FEATURE_NAMES 0x6803f857u
@@ -59,7 +64,7 @@ struct q2_header {
 	uint32_t backing_len;
 	uint32_t cluster_bits;
 	uint64_t size_bytes;
-	uint32_t crypt;
+	uint32_t crypt; /* 0 or QCOW2_CRYPT_AES */
 	uint32_t l1_entries;
 	uint64_t l1_offset;
 	uint64_t reftable_offset;

@@ -223,11 +223,11 @@ static int read_backing(const struct reader *r, struct q2_header *h)
 
 static int check_crypt(const struct reader *r, const struct q2_header *h)
 {
-	if (h->crypt == 1)
-		return not_supported(r, "AES encryption");
-	if (h->crypt == 2)
-		return not_supported(r, "LUKS encryption");
-	return h->crypt ? damaged(r, "unknown encryption", h->crypt) : 0;
+	if (h->crypt != QCOW2_CRYPT_LUKS)
+		return h->crypt > QCOW2_CRYPT_LUKS ? damaged(r, "unknown encryption", h->crypt) : 0;
+	return refuse(r, -ENOTSUP, "LUKS encryption is not supported (convert it: qemu-img convert "
+		      "--object secret,id=s,file=PASSWORD-FILE --image-opts driver=qcow2,"
+		      "file.filename=%s,encrypt.key-secret=s -O qcow2 new.qcow2)", r->name);
 }
 
 static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)

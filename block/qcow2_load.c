@@ -60,7 +60,11 @@ static int load_header(struct qcow2 *q, bool readonly)
 		return r;
 	r = q2_parse_header(head, bytes, file_bytes, q->blk.name, readonly, &q->header);
 	free(head);
-	return r;
+	if (r || !q->header.crypt)
+		return r;
+	log_error("disk %s: is encrypted by AES (readonly,password-file=FILE reads it)",
+		  q->blk.name);
+	return -ENOTSUP;
 }
 
 static void set_geometry(struct qcow2 *q)
