@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Block devices as the rest of minivmm sees them: a size, and asynchronous requests on iovecs.
- * Knows nothing of guests. Back ends: raw, qcow2.
+ * Knows nothing of guests. Back ends: raw, qcow2, and what libqcow reads.
  */
 #pragma once
 
@@ -18,6 +18,15 @@ enum blk_format {
 	BLK_FORMAT_BY_NAME,
 	BLK_FORMAT_RAW,
 	BLK_FORMAT_QCOW2,
+	BLK_FORMAT_QCOW, /* version 1; by libqcow, readonly */
+};
+
+/* What reads an image. AES-encrypted ones and QCOW are libqcow's in any case, readonly. */
+enum blk_reader {
+	BLK_READER_OWN,
+	BLK_READER_LIBQCOW,
+	/* Also what it is known to read wrong, and of what lies below nothing: to compare. */
+	BLK_READER_LIBQCOW_ANYHOW,
 };
 
 /* What BLK_FORMAT_BY_NAME comes to. */
@@ -45,6 +54,11 @@ struct blk_options {
 	enum blk_backing backing;
 	const char *backing_dir; /* where all of the chain below must lie, or NULL: anywhere */
 	uint32_t cache_bytes; /* of each file's metadata; 0: what covers the disk, to a limit */
+	enum blk_reader reader;
+	const char *reader_program; /* NULL: minivmm-qcow where it is installed */
+	const char *password_file; /* of an encrypted image, or NULL */
+	bool has_password_fd;
+	int password_fd; /* the same, to be read from here */
 };
 
 struct blk_info {
@@ -54,7 +68,7 @@ struct blk_info {
 	bool readonly;
 	bool can_discard;
 	bool can_write_zeroes;
-	const char *format; /* "raw", "qcow2" */
+	const char *format; /* "raw", "qcow2", "qcow" */
 };
 
 /* One request. Owned by the block layer from submit to `done`. */

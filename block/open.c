@@ -18,6 +18,7 @@
 #include "block/bio.h"
 #include "block/impl.h"
 #include "block/qcow2.h"
+#include "block/qcow_client.h"
 #include "util/util.h"
 
 #define DEPTH_MAX 8
@@ -111,19 +112,21 @@ static int check_content(const struct blk_options *opts, enum blk_format format,
 		return -errno;
 	}
 	found = probe_format(head, (size_t)n);
-	if (format == BLK_FORMAT_QCOW2) {
-		if (found && !strcmp(found, "qcow2"))
+	if (format != BLK_FORMAT_RAW) {
+		const char *wanted = format == BLK_FORMAT_QCOW ? "qcow" : "qcow2";
+
+		if (found && !strcmp(found, wanted))
 			return 0;
-		log_error("disk %s: not a qcow2 image but %s (use format=raw if its bytes are the "
-			  "disk, or: qemu-img convert -O qcow2 %s new.qcow2)", path,
+		log_error("disk %s: not a %s image but %s (use format=raw if its bytes are the "
+			  "disk, or: qemu-img convert -O qcow2 %s new.qcow2)", path, wanted,
 			  found ? found : "raw data", path);
 		return -EINVAL;
 	}
 	if (!found || opts->format == BLK_FORMAT_RAW)
 		return 0;
-	if (!strcmp(found, "qcow2"))
-		log_error("disk %s: looks like a qcow2 image (use format=qcow2; or format=raw if "
-			  "the guest is to see these very bytes)", path);
+	if (!strcmp(found, "qcow2") || !strcmp(found, "qcow"))
+		log_error("disk %s: looks like a %s image (use format=%s; or format=raw if the "
+			  "guest is to see these very bytes)", path, found, found);
 	else
 		log_error("disk %s: looks like a %s image (first: qemu-img convert -O qcow2 %s "
 			  "new.qcow2; or use format=raw if the guest is to see these very bytes)",
@@ -346,12 +349,16 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 {
 	struct layer layer = {.opts = opts, .loop = loop, .path = opts->path};
 	enum blk_format format = opts->format;
+	bool by_libqcow;
 	struct bio *bio;
 	int fd = -1, r;
 
 	if (format == BLK_FORMAT_BY_NAME)
 		format = blk_format_by_name(opts->path);
-	r = open_file(opts, &fd);
+	by_libqcow = qcow_is_wanted(opts, format);
+	r = by_libqcow ? qcow_check_options(opts, format) : 0;
+	if (!r)
+		r = open_file(opts, &fd);
 	if (r < 0)
 		return r;
 	r = check_content(opts, format, fd);
@@ -363,7 +370,8 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 		close(fd);
 		return r;
 	}
-	r = create(&layer, format, opts->readonly, bio, out);
+	r = by_libqcow ? qcow_open(loop, opts, fd, bio, out)
+		       : create(&layer, format, opts->readonly, bio, out);
 	if (r < 0)
 		bio_destroy(bio);
 	return r;
