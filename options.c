@@ -22,8 +22,9 @@ const char options_help[] =
 	"                        on the first disk)\n"
 	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N          processors (default 1)\n"
-	"  -d, --disk FILE[,format=raw|qcow2][,readonly][,direct=on|off][,serial=TEXT]\n"
-	"             [,backing=on|off|DIR][,queues=N]\n"
+	"  -d, --disk FILE[,format=raw|qcow2|qcow][,readonly][,direct=on|off]\n"
+	"             [,serial=TEXT][,backing=on|off|DIR][,queues=N][,reader=libqcow]\n"
+	"             [,password-file=FILE|,password-fd=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
@@ -119,6 +120,18 @@ static int need_value(const char *option, const char *key, const char *value)
 	return -EINVAL;
 }
 
+static int parse_fd(const char *what, const char *value, int *out)
+{
+	uint64_t fd;
+
+	if (parse_uint(value, 0, 1 << 20, &fd) < 0) {
+		log_error("%s=%s: not a file descriptor's number", what, value);
+		return -EINVAL;
+	}
+	*out = (int)fd;
+	return 0;
+}
+
 /* --- --disk --- */
 
 static int parse_format(const char *value, struct machine_disk *disk)
@@ -127,9 +140,11 @@ static int parse_format(const char *value, struct machine_disk *disk)
 		disk->blk.format = BLK_FORMAT_RAW;
 	else if (strcmp(value, "qcow2") == 0)
 		disk->blk.format = BLK_FORMAT_QCOW2;
+	else if (strcmp(value, "qcow") == 0)
+		disk->blk.format = BLK_FORMAT_QCOW;
 	else {
-		log_error("--disk: format=%s: raw or qcow2 is expected (qemu-img convert makes "
-			  "one of others)", value);
+		log_error("--disk: format=%s: raw, qcow2 or qcow is expected (qemu-img convert "
+			  "makes one of others)", value);
 		return -EINVAL;
 	}
 	return 0;
@@ -174,6 +189,28 @@ static int parse_queues(const char *value, struct machine_disk *disk)
 	return 0;
 }
 
+static int parse_reader(const char *value, struct machine_disk *disk)
+{
+	if (strcmp(value, "libqcow") != 0) {
+		log_error("--disk: reader=%s: only libqcow can be said here", value);
+		return -EINVAL;
+	}
+	disk->blk.reader = BLK_READER_LIBQCOW;
+	return 0;
+}
+
+static int parse_password_file(const char *value, struct machine_disk *disk)
+{
+	disk->blk.password_file = value;
+	return 0;
+}
+
+static int parse_password_fd(const char *value, struct machine_disk *disk)
+{
+	disk->blk.has_password_fd = true;
+	return parse_fd("--disk: password-fd", value, &disk->blk.password_fd);
+}
+
 /* What needs a value. */
 static const struct {
 	const char *name;
@@ -182,6 +219,9 @@ static const struct {
 	{"format", parse_format},
 	{"serial", parse_serial},
 	{"queues", parse_queues},
+	{"reader", parse_reader},
+	{"password-file", parse_password_file},
+	{"password-fd", parse_password_fd},
 };
 
 static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
@@ -197,8 +237,9 @@ static int parse_disk_key(struct machine_disk *disk, const char *key, const char
 			return need_value("--disk", key, value) < 0 ? -EINVAL :
 			       disk_keys[i].parse(value, disk);
 	}
-	log_error("--disk: unknown key '%s' (format, readonly, backing, direct, serial and queues "
-		  "are known; a comma in the file's name is written ,,)", key);
+	log_error("--disk: unknown key '%s' (format, readonly, backing, direct, serial, queues, "
+		  "reader, password-file and password-fd are known; a comma in the file's name is "
+		  "written ,,)", key);
 	return -EINVAL;
 }
 
@@ -228,18 +269,6 @@ static int parse_disk(char *text, struct machine_config *config)
 
 /* --- --net --- */
 
-static int parse_fd(const char *value, int *out)
-{
-	uint64_t fd;
-
-	if (parse_uint(value, 0, 1 << 20, &fd) < 0) {
-		log_error("--net: fd=%s: not a file descriptor's number", value);
-		return -EINVAL;
-	}
-	*out = (int)fd;
-	return 0;
-}
-
 static int parse_mac(const char *value, struct machine_net *net)
 {
 	net->has_mac = net_mac_parse(value, net->mac) == 0;
@@ -264,7 +293,7 @@ static int parse_net_key(struct machine_net *net, const char *key, const char *v
 	if (need_value("--net", key, value) < 0)
 		return -EINVAL;
 	if (strcmp(key, "fd") == 0)
-		return parse_fd(value, &net->net.fd);
+		return parse_fd("--net: fd", value, &net->net.fd);
 	if (strcmp(key, "mac") == 0)
 		return parse_mac(value, net);
 	if (strcmp(key, "tap") == 0)

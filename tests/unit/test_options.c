@@ -175,6 +175,23 @@ static void test_disk(void **state)
 	assert_string_equal(d->serial, ",x,");
 }
 
+static void test_libqcow(void **state)
+{
+	const struct blk_options *d = &config.disks[0].blk;
+
+	parse_ok("-k|x|-d|a");
+	assert_int_equal(d->reader, BLK_READER_OWN);
+	assert_null(d->password_file);
+	assert_false(d->has_password_fd);
+	parse_ok("-k|x|-d|a,format=qcow,readonly,password-file=p");
+	assert_int_equal(d->format, BLK_FORMAT_QCOW);
+	assert_string_equal(d->password_file, "p");
+	parse_ok("-k|x|-d|a,readonly,reader=libqcow,password-fd=0");
+	assert_int_equal(d->reader, BLK_READER_LIBQCOW);
+	assert_true(d->has_password_fd);
+	assert_int_equal(d->password_fd, 0);
+}
+
 static void test_disks(void **state)
 {
 	char line[2000] = "-k|x";
@@ -271,14 +288,17 @@ static const struct {
 
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
-	{"-k|x|--disk|a,bogus=1", "'bogus'", "direct, serial and queues"},
+	{"-k|x|--disk|a,bogus=1", "'bogus'", "password-fd are known"},
 	{"-k|x|--disk|a,b", "'b'", ",,"},
 	{"-k|x|--disk|a,", "--disk", "unknown key"},
 	{"-k|x|--disk|a,=raw", "--disk", "unknown key"},
 	{"-k|x|--disk|a,Format=raw", "'Format'", "unknown key"},
 	{"-k|x|--disk|a,format", "format", "needs a value"},
 	{"-k|x|--disk|a,format=", "format", "needs a value"},
-	{"-k|x|--disk|a,format=vmdk", "vmdk", "raw or qcow2"},
+	{"-k|x|--disk|a,format=vmdk", "vmdk", "qcow2 or qcow"},
+	{"-k|x|--disk|a,reader=own", "reader=own", "libqcow"},
+	{"-k|x|--disk|a,password-file=", "password-file", "needs a value"},
+	{"-k|x|--disk|a,password-fd=x", "password-fd=x", "descriptor"},
 	{"-k|x|--disk|a,serial", "serial", "needs a value"},
 	{"-k|x|--disk|a,serial=", "serial", "needs a value"},
 	{"-k|x|--disk|a,serial=123456789012345678901", "123456789012345678901", "20"},
@@ -379,6 +399,7 @@ int main(void)
 		TEST(test_help_is_true),
 		TEST(test_mem),
 		TEST(test_disk),
+		TEST(test_libqcow),
 		TEST(test_disks),
 		TEST(test_net),
 		TEST(test_errors),
