@@ -41,7 +41,9 @@ static struct sim_op *enqueue(struct bio *bio, enum kind kind, struct loop_op *o
 
 	o->kind = kind;
 	o->op = op;
-	if (kind != DEFERRED) {
+	if (sim->dead && kind != DEFERRED) {
+		o->err = -EIO;
+	} else if (kind != DEFERRED) {
 		sim->ops++;
 		if (sim->fail_after == 0 || (sim->fail_after < -1 && sim->fail_from_then_on)) {
 			o->err = sim->fail_errno;
@@ -114,8 +116,10 @@ static int sim_truncate(struct bio *bio, uint64_t size)
 {
 	struct sim *sim = to_sim(bio);
 
-	if (size < sim->size)
-		memset(sim->now + size, 0, sim->size - size);
+	if (sim->dead)
+		return -EIO;
+	if (size < sim->high)
+		memset(sim->now + size, 0, sim->high - size);
 	sim->size = size;
 	return 0;
 }
@@ -160,10 +164,12 @@ static void note_write(struct sim *sim, uint64_t offset, uint64_t len, const voi
 static void change(struct sim *sim, uint64_t offset, uint64_t len, const void *data)
 {
 	assert_true(range_fits(offset, len, SIM_BYTES_MAX));
-	if (data)
+	if (data) {
 		memcpy(sim->now + offset, data, len);
-	else
-		memset(sim->now + offset, 0, len);
+		sim->high = MAX(sim->high, offset + len);
+	} else if (offset < sim->high) {
+		memset(sim->now + offset, 0, MIN(len, sim->high - offset));
+	}
 	note_write(sim, offset, len, data);
 }
 
@@ -192,6 +198,11 @@ static int do_transfer(struct sim *sim, const struct sim_op *o)
 	if ((o->kind == READ ? sim->short_reads : sim->short_writes) && rnd(&sim->seed) % 8 == 0)
 		limit = (1 + rnd(&sim->seed) % 16) * SECTOR;
 	len = MIN(len, limit);
+	if (o->kind == WRITE && sim->limit && o->offset + len > MAX(sim->limit, sim->size)) {
+		if (o->offset >= sim->limit)
+			return -ENOSPC;
+		len = sim->limit - o->offset;
+	}
 	if (o->kind == READ) {
 		len = o->offset < sim->size ? MIN(len, sim->size - o->offset) : 0;
 		copy_iov(o, sim->now + o->offset, len);
@@ -234,6 +245,10 @@ static int do_allocate(struct sim *sim, const struct sim_op *o)
 	if ((o->mode & FALLOC_FL_PUNCH_HOLE) ? sim->no_punch
 	    : (o->mode & FALLOC_FL_ZERO_RANGE) ? sim->no_zero_range : sim->no_fallocate)
 		return -EOPNOTSUPP;
+	if (!(o->mode & ~FALLOC_FL_KEEP_SIZE) &&
+	    (rnd(&sim->seed) % 256 < sim->no_space ||
+	     (sim->limit && o->offset + o->len > MAX(sim->limit, sim->size))))
+		return -ENOSPC;
 	if (o->mode == FALLOC_FL_KEEP_SIZE) {
 		sim->reserved++;
 	} else if (!o->mode) {
@@ -249,7 +264,7 @@ static int do_allocate(struct sim *sim, const struct sim_op *o)
 static int carry_out(struct sim *sim, const struct sim_op *o)
 {
 	if (o->err) {
-		if (o->kind == WRITE && rnd(&sim->seed) % 2)
+		if (o->kind == WRITE && !sim->dead && rnd(&sim->seed) % 2)
 			do_transfer(sim, o); /* a failed write may have had an effect */
 		return o->err;
 	}
@@ -310,14 +325,45 @@ void sim_run(struct sim *sim)
 
 /* --- whole disks --- */
 
+/* Of simulations that ended, all zero: fresh pages cost more than clearing used ones. */
+static unsigned char *spare[4];
+
+static unsigned char *take_bytes(void)
+{
+	int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	unsigned char *bytes = NULL;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(spare) && !bytes; i++) {
+		bytes = spare[i];
+		spare[i] = NULL;
+	}
+	if (!bytes)
+		bytes = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
+	assert_true(bytes != MAP_FAILED);
+	return bytes;
+}
+
+static void leave_bytes(unsigned char *bytes, uint64_t used)
+{
+	uint64_t len = align_up(used, 4096), kept = MIN(len, MIB(16));
+	unsigned int i = 0;
+
+	memset(bytes, 0, kept);
+	madvise(bytes + kept, len - kept, MADV_DONTNEED);
+	while (i < ARRAY_LEN(spare) && spare[i])
+		i++;
+	if (i < ARRAY_LEN(spare))
+		spare[i] = bytes;
+	else
+		munmap(bytes, SIM_BYTES_MAX);
+}
+
 struct sim *sim_create(uint64_t seed)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
-	int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
-	sim->now = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
-	sim->durable = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
-	assert_true(sim->now != MAP_FAILED && sim->durable != MAP_FAILED);
+	sim->now = take_bytes();
+	sim->durable = take_bytes();
 	sim->bio = (struct bio){.ops = &sim_ops, .io_align = 1, .mem_align = 1};
 	sim->seed = seed * 2654435761u + 1;
 	sim->fail_after = -1;
@@ -340,20 +386,26 @@ int sim_open_below(void *arg, const char *file, const char *format, struct blk *
 	return raw_create(&sim->below->bio, file, true, out);
 }
 
-void sim_destroy(struct sim *sim)
+static void drop_queue(struct sim *sim)
 {
-	if (sim->below)
-		sim_destroy(sim->below);
 	while (sim->queue) {
 		struct sim_op *o = sim->queue;
 
 		sim->queue = o->next;
 		free(o);
 	}
+}
+
+void sim_destroy(struct sim *sim)
+{
+	if (!sim)
+		return;
+	sim_destroy(sim->below);
+	drop_queue(sim);
 	drop_writes(sim);
 	free(sim->writes);
-	munmap(sim->now, SIM_BYTES_MAX);
-	munmap(sim->durable, SIM_BYTES_MAX);
+	leave_bytes(sim->now, sim->high);
+	leave_bytes(sim->durable, sim->high);
 	free(sim);
 }
 
@@ -370,6 +422,7 @@ void sim_load(struct sim *sim, const char *path)
 	memcpy(sim->durable, sim->now, sim->size);
 	sim->durable_size = sim->size;
 	sim->bio.size_bytes = sim->size;
+	sim->high = MAX(sim->high, sim->size);
 }
 
 static void save(const char *path, const unsigned char *bytes, uint64_t size)
@@ -393,7 +446,24 @@ void sim_save(struct sim *sim, const char *path)
 	save(path, sim->now, sim->size);
 }
 
-void sim_cut(struct sim *sim, const char *path, unsigned int chance)
+void sim_save_durable(struct sim *sim, const char *path)
+{
+	save(path, sim->durable, sim->durable_size);
+}
+
+static void cut_write(struct sim *sim, const struct sim_write *w, unsigned int chance)
+{
+	for (uint64_t at = 0; at < w->len; at += SECTOR) {
+		if (rnd(&sim->seed) % 256 >= chance)
+			continue;
+		put_on_disk(sim->durable, w, at, MIN(at + SECTOR, w->len));
+		sim->durable_size = MAX(sim->durable_size, w->offset + at + SECTOR);
+	}
+	if (!w->len && rnd(&sim->seed) % 256 < chance)
+		sim->durable_size = MAX(sim->durable_size, w->offset);
+}
+
+void sim_cut(struct sim *sim, unsigned int chance)
 {
 	/* What was under way when the power went may have had an effect as well. */
 	for (struct sim_op *o = sim->queue; o; o = o->next) {
@@ -401,18 +471,30 @@ void sim_cut(struct sim *sim, const char *path, unsigned int chance)
 			do_transfer(sim, o);
 		if (o->kind == ALLOCATE && !o->err && rnd(&sim->seed) % 2)
 			do_allocate(sim, o);
+		if (o->kind != DEFERRED)
+			o->err = -EIO;
 	}
-	for (unsigned int i = 0; i < sim->write_count; i++) {
-		const struct sim_write *w = &sim->writes[i];
+	for (unsigned int i = 0; i < sim->write_count; i++)
+		cut_write(sim, &sim->writes[i], chance);
+	drop_writes(sim);
+	sim->durable_size = MIN(sim->durable_size, sim->size);
+	sim->dead = true;
+}
 
-		for (uint64_t at = 0; at < w->len; at += SECTOR) {
-			if (rnd(&sim->seed) % 256 >= chance)
-				continue;
-			put_on_disk(sim->durable, w, at, MIN(at + SECTOR, w->len));
-			sim->durable_size = MAX(sim->durable_size, w->offset + at + SECTOR);
-		}
-		if (!w->len && rnd(&sim->seed) % 256 < chance)
-			sim->durable_size = MAX(sim->durable_size, w->offset);
+void sim_power_on(struct sim *sim)
+{
+	uint64_t size = sim->durable_size;
+
+	assert_null(sim->queue);
+	sim_destroy(sim->below);
+	sim->below = NULL;
+	memcpy(sim->now, sim->durable, MIN(size, sim->high));
+	if (size < sim->high) {
+		memset(sim->now + size, 0, sim->high - size);
+		memset(sim->durable + size, 0, sim->high - size);
 	}
-	save(path, sim->durable, MIN(sim->durable_size, sim->size));
+	sim->size = size;
+	sim->bio.size_bytes = size;
+	sim->bio.flushing.err = 0;
+	sim->dead = false;
 }

@@ -44,8 +44,12 @@ struct sim {
 	unsigned long ops;      /* that came so far, but for deferred calls */
 	unsigned long reserved; /* fallocate calls for space alone */
 	bool no_punch, no_fallocate, no_zero_range;
+	uint64_t limit;         /* the file cannot become longer; 0: it can */
+	unsigned int no_space;  /* of 256 demands for space alone this many fail */
 	bool hold_reads;        /* they wait */
 	struct sim *below;      /* of the backing file: steps with this one */
+	bool dead;              /* the power is cut: nothing works or changes any more */
+	uint64_t high;          /* how far `now` and `durable` were used */
 };
 
 struct sim *sim_create(uint64_t seed);
@@ -57,8 +61,14 @@ int sim_open_below(void *sim, const char *file, const char *format, struct blk *
 void sim_load(struct sim *sim, const char *path);
 /* What reads see, into `path`. */
 void sim_save(struct sim *sim, const char *path);
-/* Cut the power: into `path` goes what is durable and some of the rest, by `chance` of 256. */
-void sim_cut(struct sim *sim, const char *path, unsigned int chance);
+/*
+ * Cut the power: what is durable, and some of the rest, by `chance` of 256, is all there will
+ * ever be in `durable`; to be had by sim_save_durable, and by going on after sim_power_on, once
+ * what is above was closed.
+ */
+void sim_cut(struct sim *sim, unsigned int chance);
+void sim_save_durable(struct sim *sim, const char *path);
+void sim_power_on(struct sim *sim);
 
 /* Carry out one operation that waits and complete it; false if none does. */
 bool sim_step(struct sim *sim);

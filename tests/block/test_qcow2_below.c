@@ -62,7 +62,7 @@ static void used_and_checked(const char *image, struct work *work)
 		work_closed(work);
 		assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);
 		assert_int_equal(shell("qemu-img convert -f qcow2 -O raw %s %s", image, raw), 0);
-		assert_int_equal(work_compare(work, raw), 0);
+		assert_int_equal(work_compare_file(work, raw), 0);
 	}
 }
 

@@ -92,7 +92,7 @@ static bool fail_at(const struct fault *fault, long n)
 	if (r)
 		fail_msg("%s, operation %ld, %s: qemu-img convert: %d", fault->base, n,
 			 strerror(-fault->error), r);
-	if (work_compare(work, raw))
+	if (work_compare_file(work, raw))
 		fail_msg("%s, operation %ld, %s: data lost", fault->base, n,
 			 strerror(-fault->error));
 	work_destroy(work);

@@ -13,29 +13,41 @@
 #define SECTOR 512u
 #define LEN_MAX 1024u /* sectors */
 
+static uint64_t tag_word(uint64_t tag, uint64_t number)
+{
+	return tag ? tag << 32 ^ number : 0;
+}
+
 void fill_tag(unsigned char *sector, uint64_t tag, uint64_t number)
 {
-	uint64_t word = tag ? tag << 32 ^ number : 0;
+	uint64_t word = tag_word(tag, number);
 
-	for (unsigned int i = 0; i < SECTOR; i += 8)
-		memcpy(sector + i, &word, 8);
+	memcpy(sector, &word, 8);
+	for (unsigned int done = 8; done < SECTOR; done *= 2)
+		memcpy(sector + done, sector, done);
 }
 
 static bool has_tag(const unsigned char *sector, uint64_t tag, uint64_t number)
 {
-	unsigned char want[SECTOR];
+	uint64_t word = tag_word(tag, number);
 
-	fill_tag(want, tag, number);
-	return !memcmp(want, sector, SECTOR);
+	return !memcmp(sector, &word, 8) && !memcmp(sector, sector + 8, SECTOR - 8);
 }
 
 /* --- the model --- */
 
 static void push(struct history *h, uint64_t tag)
 {
+	if (!h->tags) {
+		h->tags = h->few;
+		h->capacity = ARRAY_LEN(h->few);
+	}
 	if (h->count == h->capacity) {
-		h->capacity = MAX(2 * h->capacity, 4);
-		h->tags = realloc(h->tags, h->capacity * sizeof(*h->tags));
+		h->capacity *= 4;
+		h->tags = realloc(h->tags == h->few ? NULL : h->tags,
+				  h->capacity * sizeof(*h->tags));
+		if (h->count == ARRAY_LEN(h->few))
+			memcpy(h->tags, h->few, sizeof(h->few));
 	}
 	h->tags[h->count++] = tag;
 }
@@ -285,8 +297,10 @@ void work_assume(struct work *work, uint64_t tag, uint64_t count)
 
 void work_destroy(struct work *work)
 {
-	for (uint64_t i = 0; i < work->sectors; i++)
-		free(work->history[i].tags);
+	for (uint64_t i = 0; i < work->sectors; i++) {
+		if (work->history[i].tags != work->history[i].few)
+			free(work->history[i].tags);
+	}
 	for (int i = 0; i < WORK_SLOTS; i++) {
 		free(work->slots[i].buf);
 		free(work->slots[i].flushed);
@@ -364,35 +378,39 @@ static void rebase(struct history *h, const unsigned char *sector, uint64_t numb
 	h->busy = false;
 }
 
-void work_rebase(struct work *work, const char *path)
+void work_rebase(struct work *work, const unsigned char *sectors)
 {
-	unsigned char *bytes = load(work, path);
-
 	for (uint64_t i = 0; i < work->sectors; i++)
-		rebase(&work->history[i], bytes + i * SECTOR, work->first + i);
-	free(bytes);
+		rebase(&work->history[i], sectors + i * SECTOR, work->first + i);
 	work->cut = false;
 	work->failed = 0;
 }
 
-unsigned long work_compare(const struct work *work, const char *path)
+unsigned long work_compare(const struct work *work, const unsigned char *sectors)
 {
-	unsigned char *bytes = load(work, path);
 	unsigned long wrong = 0;
 
 	for (uint64_t i = 0; i < work->sectors; i++) {
 		const struct history *h = &work->history[i];
 		uint64_t word;
 
-		if (may_hold(h, h->floor, bytes + i * SECTOR, work->first + i))
+		if (may_hold(h, h->floor, sectors + i * SECTOR, work->first + i))
 			continue;
-		memcpy(&word, bytes + i * SECTOR, 8);
+		memcpy(&word, sectors + i * SECTOR, 8);
 		if (!wrong++)
 			print_message("sector %llu holds %llx, not tag %llx or what came after\n",
 				      (unsigned long long)(work->first + i),
 				      (unsigned long long)word,
 				      (unsigned long long)h->tags[h->floor]);
 	}
-	free(bytes);
+	return wrong;
+}
+
+unsigned long work_compare_file(const struct work *work, const char *path)
+{
+	unsigned char *sectors = load(work, path);
+	unsigned long wrong = work_compare(work, sectors);
+
+	free(sectors);
 	return wrong;
 }

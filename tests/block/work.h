@@ -11,7 +11,8 @@
 
 /* The values a sector had, oldest first; 0 is zeroes. */
 struct history {
-	uint64_t *tags;
+	uint64_t *tags;    /* `few` as long as they do */
+	uint64_t few[4];
 	unsigned int count, capacity;
 	unsigned int known; /* tags[known] was answered; later ones may or may not be there */
 	unsigned int floor; /* and tags[floor] was flushed */
@@ -61,11 +62,13 @@ void work_run(struct work *work, struct loop *loop, int batches);
 void work_closed(struct work *work);
 /* The first `count` sectors are `tag`, as filled by fill_tag, and the others 0. */
 void work_assume(struct work *work, uint64_t tag, uint64_t count);
-/* After a cut: what the raw file holds, which was compared, is what there is now. */
-void work_rebase(struct work *work, const char *path);
+/* After a cut: what these sectors hold, which was compared, is what there is now. */
+void work_rebase(struct work *work, const unsigned char *sectors);
 /* What the model knows for sure, into a raw file: sparse, `first` sectors and all. */
 void work_save(const struct work *work, const char *path, uint64_t file_bytes);
-/* The raw file holds only what the model allows: the number of sectors where it does not. */
-unsigned long work_compare(const struct work *work, const char *path);
+/* These hold only what the model allows: the number of sectors where they do not. */
+unsigned long work_compare(const struct work *work, const unsigned char *sectors);
+/* The same, of a raw file, `first` sectors and all. */
+unsigned long work_compare_file(const struct work *work, const char *path);
 
 void fill_tag(unsigned char *sector, uint64_t tag, uint64_t number);
