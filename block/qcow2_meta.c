@@ -10,7 +10,8 @@
 #include "block/qcow2_impl.h"
 #include "util/util.h"
 
-#define PAGE_BYTES 4096u
+/* Small: tables lie far apart, and a page holds but one or two of them. */
+#define PAGE_BYTES 512u
 #define PAGE_CLUSTERS (8ull * PAGE_BYTES)
 
 static int grow(struct q2_meta *meta, uint64_t pages)
