@@ -36,19 +36,27 @@ static bool has_tag(const unsigned char *sector, uint64_t tag, uint64_t number)
 
 /* --- the model --- */
 
+static void grow(struct history *h)
+{
+	bool moved = h->tags && h->tags != h->few;
+	unsigned int capacity = 4 * MAX(h->capacity, (unsigned int)ARRAY_LEN(h->few));
+	uint64_t *more = realloc(moved ? h->tags : NULL, capacity * sizeof(*more));
+
+	assert_non_null(more);
+	if (!moved)
+		memcpy(more, h->few, sizeof(h->few));
+	h->tags = more;
+	h->capacity = capacity;
+}
+
 static void push(struct history *h, uint64_t tag)
 {
 	if (!h->tags) {
 		h->tags = h->few;
 		h->capacity = ARRAY_LEN(h->few);
 	}
-	if (h->count == h->capacity) {
-		h->capacity *= 4;
-		h->tags = realloc(h->tags == h->few ? NULL : h->tags,
-				  h->capacity * sizeof(*h->tags));
-		if (h->count == ARRAY_LEN(h->few))
-			memcpy(h->tags, h->few, sizeof(h->few));
-	}
+	if (h->count == h->capacity)
+		grow(h);
 	h->tags[h->count++] = tag;
 }
 
