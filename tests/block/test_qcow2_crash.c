@@ -50,6 +50,8 @@ static const struct scene scenes[] = {
 	{"backing, version 2", "compat=0.10,cluster_size=4k", 64, 1000, 8192, 300, 7001, false,
 	 BELOW},
 	{"backing, snapshot", "compat=1.1,cluster_size=512", 16, 0, 8192, 300, 8192, true, BELOW},
+	{"backing, large clusters", "compat=1.1,cluster_size=2M", 64, 0, 65536, 100, 60000, false,
+	 BELOW},
 	{"compressed", "compat=1.1", 64, 1000, 16384, 600, 16384, false, PACKED},
 	{"compressed, version 2", "compat=0.10,cluster_size=4k", 64, 0, 8192, 300, 8192, false,
 	 PACKED},
@@ -60,6 +62,8 @@ static const struct scene scenes[] = {
 	{"no space", "compat=1.1", 64, 0, 16384, 600, 4096, false, HERE, SHORT},
 	{"no space, version 2, snapshot", "compat=0.10,cluster_size=4k", 64, 0, 8192, 300, 8192,
 	 true, HERE, SHORT},
+	{"no space, many refcounts", "compat=0.10,cluster_size=512", 16, 0, 8192, 300, 8192, true,
+	 HERE, SHORT},
 	{"no space, small clusters, backing", "compat=1.1,cluster_size=512", 16, 0, 8192, 300,
 	 6000, false, BELOW, SHORT},
 	{"a full device", "compat=1.1", 64, 0, 16384, 600, 0, false, HERE, DEVICE},
@@ -190,7 +194,8 @@ static void set_manners(struct crash *c)
 	sim->limit = 0;
 	sim->no_space = 0;
 	if (c->scene->space == SHORT) {
-		sim->limit = align_up(sim->size, 512) + rnd(seed) % 12000 * 512;
+		sim->limit = align_up(sim->size, 512) +
+			     rnd(seed) % (rnd(seed) % 2 ? 500 : 12000) * 512;
 		sim->no_space = rnd(seed) % 4 ? 0 : (unsigned int)(rnd(seed) % 128);
 	}
 	if (c->scene->space == DEVICE) {
