@@ -184,6 +184,7 @@ static int add_disks(struct machine *machine)
 		const struct virtio_blk_options options = {
 			.serial = machine->config->disks[i].serial,
 			.queues = disk_queues(machine->config, i),
+			.limit = disk->limit,
 		};
 
 		snprintf(name, sizeof(name), "disk%u", i);

@@ -14,11 +14,14 @@
 #define MACHINE_DISKS_MAX 16
 #define MACHINE_NETS_MAX 8
 #define MACHINE_DISK_QUEUES_MAX 64
+#define MACHINE_DISK_BPS_MIN 4096u
+#define MACHINE_DISK_RATE_MAX (1ull << 40)
 
 struct machine_disk {
 	struct blk_options blk;
 	const char *serial;  /* at most 20 bytes, or NULL */
 	unsigned int queues; /* 0: one for each processor, up to a few */
+	uint64_t iops, bps;  /* limits per second, or 0 */
 };
 
 struct machine_net {

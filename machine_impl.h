@@ -24,6 +24,7 @@ struct board {
 struct disk {
 	struct loop *loop;
 	struct blk *blk;
+	struct blk_limit *limit; /* or NULL */
 };
 
 struct nic {

@@ -10,8 +10,12 @@
 #include "boot/boot.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "virtio/blk_limit.h"
 #include "vmm/cpuid.h"
 #include "vmm/mem.h"
+
+_Static_assert(MACHINE_DISK_BPS_MIN >= BLK_LIMIT_BYTES_MIN &&
+	       MACHINE_DISK_RATE_MAX <= BLK_LIMIT_MAX, "iops= and bps=");
 
 static int check_size(const struct machine *machine)
 {
@@ -51,26 +55,36 @@ static int check_kernel(const struct machine *machine)
 	return -ENOTSUP;
 }
 
+static int open_disk(const struct machine_disk *config, const char *name, struct disk *disk)
+{
+	int r = loop_create(name, &disk->loop);
+
+	if (r < 0)
+		return r;
+	if (config->iops || config->bps)
+		r = blk_limit_create(disk->loop, config->iops, config->bps, &disk->limit);
+	if (r < 0)
+		log_error("disk %s: cannot limit it: %s", config->blk.path, strerror(-r));
+	else
+		r = blk_open(disk->loop, &config->blk, &disk->blk);
+	if (r < 0) {
+		blk_limit_destroy(disk->limit);
+		loop_destroy(disk->loop);
+	}
+	return r;
+}
+
 static int open_disks(struct machine *machine)
 {
 	char name[16];
-	int r;
+	int r = 0;
 
-	for (unsigned int i = 0; i < machine->config->disk_count; i++) {
-		struct disk *disk = &machine->disks[i];
-
+	for (unsigned int i = 0; r == 0 && i < machine->config->disk_count; i++) {
 		snprintf(name, sizeof(name), "disk%u", i);
-		r = loop_create(name, &disk->loop);
-		if (r < 0)
-			return r;
-		r = blk_open(disk->loop, &machine->config->disks[i].blk, &disk->blk);
-		if (r < 0) {
-			loop_destroy(disk->loop);
-			return r;
-		}
-		machine->disk_count++;
+		r = open_disk(&machine->config->disks[i], name, &machine->disks[i]);
+		machine->disk_count += r == 0;
 	}
-	return 0;
+	return r;
 }
 
 /*
@@ -185,6 +199,7 @@ int machine_close(struct machine *machine)
 		loop_stop(machine->disks[i].loop);
 		if (blk_close(machine->disks[i].blk) < 0)
 			r = -EIO;
+		blk_limit_destroy(machine->disks[i].limit);
 		loop_destroy(machine->disks[i].loop);
 	}
 	loop_destroy(machine->loop);

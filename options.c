@@ -23,8 +23,8 @@ const char options_help[] =
 	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N          processors (default 1)\n"
 	"  -d, --disk FILE[,format=raw|qcow2|qcow][,readonly][,direct=on|off]\n"
-	"             [,serial=TEXT][,backing=on|off|DIR][,queues=N][,reader=libqcow]\n"
-	"             [,password-file=FILE|,password-fd=N]\n"
+	"             [,serial=TEXT][,backing=on|off|DIR][,queues=N][,iops=N][,bps=SIZE]\n"
+	"             [,reader=libqcow][,password-file=FILE|,password-fd=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
@@ -211,6 +211,27 @@ static int parse_password_fd(const char *value, struct machine_disk *disk)
 	return parse_fd("--disk: password-fd", value, &disk->blk.password_fd);
 }
 
+static int parse_rate(const char *key, const char *value, uint64_t min, uint64_t *out)
+{
+	int r = parse_size(value, out);
+
+	if (r == 0 && *out >= min && *out <= MACHINE_DISK_RATE_MAX)
+		return 0;
+	log_error("--disk: %s=%s: a number per second from %llu to 1T is expected (without %s= "
+		  "there is no limit)", key, value, (unsigned long long)min, key);
+	return -EINVAL;
+}
+
+static int parse_iops(const char *value, struct machine_disk *disk)
+{
+	return parse_rate("iops", value, 1, &disk->iops);
+}
+
+static int parse_bps(const char *value, struct machine_disk *disk)
+{
+	return parse_rate("bps", value, MACHINE_DISK_BPS_MIN, &disk->bps);
+}
+
 /* What needs a value. */
 static const struct {
 	const char *name;
@@ -222,6 +243,8 @@ static const struct {
 	{"reader", parse_reader},
 	{"password-file", parse_password_file},
 	{"password-fd", parse_password_fd},
+	{"iops", parse_iops},
+	{"bps", parse_bps},
 };
 
 static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
@@ -237,8 +260,7 @@ static int parse_disk_key(struct machine_disk *disk, const char *key, const char
 			return need_value("--disk", key, value) < 0 ? -EINVAL :
 			       disk_keys[i].parse(value, disk);
 	}
-	log_error("--disk: unknown key '%s' (format, readonly, backing, direct, serial, queues, "
-		  "reader, password-file and password-fd are known; a comma in the file's name is "
+	log_error("--disk: unknown key '%s' (see minivmm --help; a comma in the file's name is "
 		  "written ,,)", key);
 	return -EINVAL;
 }

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -57,6 +58,14 @@ void loop_defer(struct loop *loop, struct loop_op *op)
 	op->next = NULL;
 	*loop->deferred_tail = op;
 	loop->deferred_tail = &op->next;
+}
+
+uint64_t loop_now_ns(struct loop *loop)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 void loop_file_init(struct loop *loop, struct loop_file *file, int fd)

@@ -64,6 +64,9 @@ void loop_post(struct loop *loop, struct loop_call *call);
 /* Any other thread: run `fn(arg)` on the running loop and wait until it returned. */
 void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/* The time by which timers run, from some moment on. */
+uint64_t loop_now_ns(struct loop *loop);
+
 /* Register `fd`, which stays the caller's, for the calls below. Before the loop runs or on it. */
 void loop_file_init(struct loop *loop, struct loop_file *file, int fd);
 void loop_file_finish(struct loop *loop, struct loop_file *file);
@@ -104,6 +107,8 @@ struct loop_watch *loop_watch_ready(struct loop *loop, int fd, short events, loo
 				    void *arg);
 struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_watch_fn *fn,
 				    void *arg);
+/* The next time a timer is armed, which is after `fn` or when it is resumed. */
+void loop_watch_set_period(struct loop_watch *watch, uint64_t period_ms);
 /* A paused watch stays, but is not armed; resuming an armed one does nothing. */
 void loop_watch_pause(struct loop *loop, struct loop_watch *watch);
 void loop_watch_resume(struct loop *loop, struct loop_watch *watch);

@@ -112,6 +112,11 @@ struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_
 	return watch;
 }
 
+void loop_watch_set_period(struct loop_watch *watch, uint64_t period_ms)
+{
+	watch->period_ms = period_ms;
+}
+
 void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
 {
 	watch->paused = true; /* it may fire once more, unheard */

@@ -100,6 +100,7 @@ static void blk_quiesce(struct virtio_dev *dev)
 	struct virtio_blk *vblk = to_blk(dev);
 
 	vblk->draining = true;
+	blk_drop_waiting(vblk);
 	blk_maybe_quiesced(vblk);
 }
 
@@ -215,6 +216,7 @@ int virtio_blk_create(const char *name, struct loop *loop, const struct mem *mem
 		return -ENOMEM;
 	vblk->blk = blk;
 	vblk->info = blk_info(blk);
+	vblk->limit = options->limit;
 	if (options->serial)
 		memcpy(vblk->serial, options->serial,
 		       strnlen(options->serial, sizeof(vblk->serial)));

@@ -5,6 +5,7 @@
 #include "virtio/device.h"
 
 struct blk;
+struct blk_limit;
 struct loop;
 struct mem;
 
@@ -13,6 +14,7 @@ struct mem;
 struct virtio_blk_options {
 	const char *serial;  /* at most 20 bytes, or NULL */
 	unsigned int queues; /* 1 to VIRTIO_BLK_QUEUES_MAX; one loop serves them all */
+	struct blk_limit *limit; /* or NULL; stays the caller's */
 };
 
 /* `blk` was opened on `loop` and stays the caller's. 0 or -errno. */

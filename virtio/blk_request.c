@@ -18,6 +18,9 @@
  * write-zeroes takes one for each of its ranges, and in writethrough mode a flush follows what
  * writes (5.2.6.2).
  *
+ * On a disk with limits a request may have to wait before its first step, behind those of all
+ * queues that came before it; flushes, too. A discard is one operation, whatever its ranges.
+ *
  * Memory: a slot has room for a few buffers; longer requests borrow one of the device's long
  * arrays, of which there are as many as were ever in use at once.
  */
@@ -28,6 +31,7 @@
 #include <string.h>
 
 #include "util/util.h"
+#include "virtio/blk_limit.h"
 
 /* In place of a status for the driver: there is none yet. */
 #define PENDING (-1)
@@ -140,13 +144,82 @@ static bool next_step(struct blk_request *req)
 	return true;
 }
 
-/* The first step of what was found to be in order. */
-static void start(struct blk_request *req)
+static void first_step(struct blk_request *req)
 {
 	if (!req->ranges)
 		submit(req);
 	else if (!next_step(req))
 		answer(req, VIRTIO_BLK_S_OK);
+}
+
+/* --- the disk's limit --- */
+
+_Static_assert((uint64_t)BLK_RANGES_MAX * BLK_RANGE_SECTORS_MAX * BLK_SECTOR <= BLK_LIMIT_PASS_MAX,
+	       "blk_limit_pass");
+
+/* Zeroes count as if they were written, which they are where the host knows no better. */
+static uint64_t limited_bytes(const struct blk_request *req)
+{
+	uint64_t bytes = 0;
+
+	if (req->blk.op == BLK_READ || req->blk.op == BLK_WRITE)
+		return req->blk.len_bytes;
+	for (unsigned int i = 0; req->blk.op == BLK_WRITE_ZEROES && i < req->ranges; i++)
+		bytes += (uint64_t)req->range[i].num_sectors * BLK_SECTOR;
+	return bytes;
+}
+
+static void pass_waiting(void *arg)
+{
+	struct virtio_blk *vblk = arg;
+	struct blk_request *req;
+
+	while ((req = vblk->waiting) && blk_limit_pass(vblk->limit, limited_bytes(req))) {
+		vblk->waiting = req->next;
+		first_step(req);
+	}
+	if (vblk->waiting)
+		blk_limit_wait(vblk->limit, pass_waiting, vblk);
+}
+
+static void start_limited(struct blk_request *req)
+{
+	struct virtio_blk *vblk = req->queue->vblk;
+
+	if (!vblk->waiting && blk_limit_pass(vblk->limit, limited_bytes(req))) {
+		first_step(req);
+		return;
+	}
+	if (!vblk->waiting) {
+		vblk->waiting_tail = &vblk->waiting;
+		blk_limit_wait(vblk->limit, pass_waiting, vblk);
+	}
+	req->next = NULL;
+	*vblk->waiting_tail = req;
+	vblk->waiting_tail = &req->next;
+}
+
+void blk_drop_waiting(struct virtio_blk *vblk)
+{
+	struct blk_request *req, *next;
+
+	if (!vblk->waiting)
+		return;
+	blk_limit_forget(vblk->limit);
+	for (req = vblk->waiting; req; req = next) {
+		next = req->next;
+		release(req);
+	}
+	vblk->waiting = NULL;
+}
+
+/* What was found to be in order. */
+static void start(struct blk_request *req)
+{
+	if (req->queue->vblk->limit)
+		start_limited(req);
+	else
+		first_step(req);
 }
 
 static void request_done(struct blk_req *blk, int err)

@@ -37,6 +37,7 @@ struct blk_request {
 	uint16_t head;
 	uint8_t ranges, next_range;
 	struct blk_long_iov *long_iov; /* borrowed, or NULL */
+	struct blk_request *next;      /* that waits for the disk's limit */
 	union {
 		struct iovec iov[BLK_SHORT_IOV];
 		struct virtio_blk_discard_write_zeroes range[BLK_RANGES_MAX];
@@ -63,6 +64,8 @@ struct virtio_blk {
 	bool draining;
 	unsigned int busy; /* requests in the block layer, and turns deferred */
 	struct blk_long_iov *long_free;
+	struct blk_limit *limit; /* or NULL */
+	struct blk_request *waiting, **waiting_tail; /* for the limit, of all queues */
 	struct blk_queue queues[];
 };
 
@@ -73,5 +76,7 @@ struct virtio_blk {
 bool blk_take(struct blk_queue *queue, const struct vq_chain *chain);
 /* Have queue->turn_op done at the end of the batch. */
 void blk_defer_turn(struct blk_queue *queue);
+/* Forget the requests that wait for the disk's limit: the driver does, too. */
+void blk_drop_waiting(struct virtio_blk *vblk);
 /* If draining and nothing is in flight any more, say so to the device. */
 void blk_maybe_quiesced(struct virtio_blk *vblk);

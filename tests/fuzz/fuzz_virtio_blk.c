@@ -2,8 +2,8 @@
 /*
  * virtio-blk against a hostile driver: requests of any kind cut anyhow on one queue or several,
  * bytes over rings and headers while requests are in flight, resets at any time, a disk that
- * fails and answers in any order. The fake disk aborts where a request breaks what block.h
- * promises.
+ * fails, answers in any order, and may do only so much per second. The fake disk aborts where a
+ * request breaks what block.h promises.
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
@@ -15,6 +15,7 @@
 #include "script.h"
 #include "util/log.h"
 #include "virtio/blk.h"
+#include "virtio/blk_limit.h"
 #include "virtio/device.h"
 
 #define RAM KIB(80)
@@ -200,6 +201,7 @@ static void step(struct target *t, struct script *script)
 	case 4:
 		virtio_kick(t->dev, t->queue);
 		fake_loop_turn(&t->loop);
+		fake_loop_advance(&t->loop, 1);
 		break;
 	case 5:
 		if (t->blk.pending_count)
@@ -208,6 +210,7 @@ static void step(struct target *t, struct script *script)
 	case 6:
 		fake_blk_complete_all(&t->blk);
 		fake_loop_turn(&t->loop);
+		fake_loop_advance(&t->loop, 30);
 		break;
 	case 7: /* not a device that answers twice, but the ring may say so */
 		while (t->ring->free_count < SIZE && ring_used(t->ring, &elem))
@@ -240,12 +243,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	uint8_t flags = script_u8(&script);
 	struct virtio_blk_options options = {.serial = "fuzz", .queues = flags & 0x80 ? 3 : 1};
 
+	bool limited = options.queues > 1 && script_u8(&script) & 1;
+
 	demand(t != NULL);
 	log_set_level(LOG_LEVEL_ERROR);
 	fake_loop_init(&t->loop);
 	guest_init(&t->mem, RAM, 0);
 	fake_blk_init(&t->blk, &t->mem, DISK);
 	t->blk.info.readonly = flags & 1;
+	if (limited)
+		demand(blk_limit_create(&t->loop, 50, KIB(64), &options.limit) == 0);
 	demand(virtio_blk_create("blk0", &t->loop, &t->mem, &t->blk, &options, &t->dev) == 0);
 	t->queues = options.queues;
 	t->dev->transport = (struct virtio_transport){
@@ -255,6 +262,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		step(t, &script);
 	reset(t);
 	virtio_dev_destroy(t->dev);
+	blk_limit_destroy(options.limit);
 	fake_blk_finish(&t->blk);
 	guest_finish(&t->mem);
 	free(t);

@@ -44,6 +44,7 @@ struct fixture {
 		struct ring rings[QUEUES_MAX];
 	};
 	unsigned int queues;
+	struct blk_limit *limit; /* or NULL */
 	struct blk blk;
 	struct virtio_dev *dev;
 	unsigned int irqs, config_irqs;
@@ -99,7 +100,8 @@ static inline struct fixture *create(void)
 
 static inline void create_device(struct fixture *f)
 {
-	const struct virtio_blk_options options = {.serial = "serial-number", .queues = f->queues};
+	const struct virtio_blk_options options = {
+		.serial = "serial-number", .queues = f->queues, .limit = f->limit};
 
 	assert_int_equal(virtio_blk_create("blk0", &f->loop, &f->mem, &f->blk, &options, &f->dev),
 			 0);

@@ -18,7 +18,9 @@ struct loop_watch {
 	int fd;
 	loop_watch_fn *fn;
 	void *arg;
-	short events; /* 0: an eventfd */
+	short events;       /* 0: an eventfd */
+	uint64_t period_ms; /* or a timer, if fd is -1 */
+	uint64_t due_ns;    /* of a timer, once armed; UINT64_MAX */
 	bool paused;
 };
 
@@ -26,6 +28,7 @@ struct loop {
 	struct loop_op *deferred, **deferred_tail;
 	struct loop_call *posted, **posted_tail;
 	struct loop_watch watches[FAKE_WATCHES];
+	uint64_t now_ns;
 };
 
 static inline void fake_loop_init(struct loop *loop)
@@ -55,7 +58,8 @@ struct loop_watch *loop_watch_event(struct loop *loop, int fd, loop_watch_fn *fn
 	for (unsigned int i = 0; i < FAKE_WATCHES; i++) {
 		if (loop->watches[i].fn)
 			continue;
-		loop->watches[i] = (struct loop_watch){fd, fn, arg};
+		loop->watches[i] = (struct loop_watch){
+			.fd = fd, .fn = fn, .arg = arg, .due_ns = UINT64_MAX};
 		return &loop->watches[i];
 	}
 	return NULL;
@@ -71,6 +75,35 @@ struct loop_watch *loop_watch_ready(struct loop *loop, int fd, short events, loo
 	return watch;
 }
 
+static inline void fake_loop_arm(struct loop *loop, struct loop_watch *watch)
+{
+	if (watch->fd < 0 && watch->due_ns == UINT64_MAX)
+		watch->due_ns = loop->now_ns + watch->period_ms * 1000000;
+}
+
+/* It runs in fake_loop_advance only. */
+struct loop_watch *loop_watch_timer(struct loop *loop, uint64_t period_ms, loop_watch_fn *fn,
+				    void *arg)
+{
+	struct loop_watch *watch = loop_watch_event(loop, -1, fn, arg);
+
+	if (watch) {
+		watch->period_ms = period_ms;
+		fake_loop_arm(loop, watch);
+	}
+	return watch;
+}
+
+void loop_watch_set_period(struct loop_watch *watch, uint64_t period_ms)
+{
+	watch->period_ms = period_ms;
+}
+
+uint64_t loop_now_ns(struct loop *loop)
+{
+	return loop->now_ns;
+}
+
 void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
 {
 	watch->paused = true;
@@ -79,6 +112,7 @@ void loop_watch_pause(struct loop *loop, struct loop_watch *watch)
 void loop_watch_resume(struct loop *loop, struct loop_watch *watch)
 {
 	watch->paused = false;
+	fake_loop_arm(loop, watch);
 }
 
 void loop_unwatch(struct loop *loop, struct loop_watch *watch)
@@ -117,6 +151,28 @@ static inline void fake_loop_run_watches(struct loop *loop)
 		if (!watch->events)
 			eventfd_read(watch->fd, &count);
 		watch->fn(watch->arg);
+	}
+}
+
+/* As the real one: a timer paused while armed is due once more, unheard. */
+static inline void fake_loop_run_timer(struct loop *loop, struct loop_watch *watch)
+{
+	if (!watch->fn || watch->fd >= 0 || watch->due_ns > loop->now_ns)
+		return;
+	watch->due_ns = UINT64_MAX;
+	if (!watch->paused)
+		watch->fn(watch->arg);
+	if (watch->fn && !watch->paused)
+		fake_loop_arm(loop, watch);
+}
+
+/* Let `ms` go by, one by one. */
+static inline void fake_loop_advance(struct loop *loop, uint64_t ms)
+{
+	while (ms--) {
+		loop->now_ns += 1000000;
+		for (unsigned int i = 0; i < FAKE_WATCHES; i++)
+			fake_loop_run_timer(loop, &loop->watches[i]);
 	}
 }
 

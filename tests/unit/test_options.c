@@ -147,6 +147,11 @@ static void test_disk(void **state)
 	assert_int_equal(d->queues, 0);
 	parse_ok("-k|x|-d|a,queues=64");
 	assert_int_equal(d->queues, 64);
+	assert_true(d->iops == 0 && d->bps == 0);
+	parse_ok("-k|x|-d|a,iops=1,bps=4K");
+	assert_true(d->iops == 1 && d->bps == 4096);
+	parse_ok("-k|x|-d|a,iops=2K,bps=1T");
+	assert_true(d->iops == 2048 && d->bps == 1ull << 40);
 	parse_ok("-k|x|-d|a,format=raw,readonly,direct,serial=12345678901234567890");
 	assert_int_equal(d->blk.format, BLK_FORMAT_RAW);
 	assert_true(d->blk.readonly && d->blk.direct);
@@ -288,7 +293,7 @@ static const struct {
 
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
-	{"-k|x|--disk|a,bogus=1", "'bogus'", "password-fd are known"},
+	{"-k|x|--disk|a,bogus=1", "'bogus'", "minivmm --help"},
 	{"-k|x|--disk|a,b", "'b'", ",,"},
 	{"-k|x|--disk|a,", "--disk", "unknown key"},
 	{"-k|x|--disk|a,=raw", "--disk", "unknown key"},
@@ -310,6 +315,16 @@ static const struct {
 	{"-k|x|--disk|a,queues=65", "queues=65", "1 to 64"},
 	{"-k|x|--disk|a,queues=-1", "queues=-1", "1 to 64"},
 	{"-k|x|--disk|a,queues=4x", "queues=4x", "1 to 64"},
+	{"-k|x|--disk|a,iops", "iops", "needs a value"},
+	{"-k|x|--disk|a,iops=0", "iops=0", "from 1 to"},
+	{"-k|x|--disk|a,iops=many", "iops=many", "from 1 to"},
+	{"-k|x|--disk|a,iops=1.5", "iops=1.5", "from 1 to"},
+	{"-k|x|--disk|a,iops=2T", "iops=2T", "to 1T"},
+	{"-k|x|--disk|a,bps=", "bps", "needs a value"},
+	{"-k|x|--disk|a,bps=0", "bps=0", "from 4096 to"},
+	{"-k|x|--disk|a,bps=-1M", "bps=-1M", "from 4096 to"},
+	{"-k|x|--disk|a,bps=4095", "bps=4095", "from 4096 to"},
+	{"-k|x|--disk|a,bps=99999999T", "bps=99999999T", "to 1T"},
 	{"-k|x|--disk|a,backing=images", "backing=images", "directory"},
 	{"-k|x|--disk|a,backing=", "backing=", "directory"},
 

@@ -37,7 +37,8 @@ static void assert_read(struct fixture *f, unsigned int queue, unsigned int coun
 
 		assert_true(ring_used(&f->rings[queue], &elem));
 		assert_int_equal(*at(f, TABLES + 256 * (uint64_t)slot + 80), VIRTIO_BLK_S_OK);
-		assert_memory_equal(at(f, DATA + 512 * (uint64_t)slot), f->blk.disk + 512 * slot, 512);
+		assert_memory_equal(at(f, DATA + 512 * (uint64_t)slot), f->blk.disk + 512 * slot,
+				    512);
 	}
 	assert_false(ring_used(&f->rings[queue], &elem));
 }
