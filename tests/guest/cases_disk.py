@@ -2,9 +2,12 @@
 """virtio-blk, with what is in the file checked from outside."""
 
 import re
+import signal
 import struct
 import subprocess
+import time
 
+from cases_machine import stop, wait_for
 from harness import check, need
 
 SECTOR = 512
@@ -159,6 +162,38 @@ def blk_queues(host):
     check(host.qcow2_to_raw(path).read_bytes() == queues_content(size), "the disk differs")
 
 
+def limited(host, option, requests):
+    """How long `requests` of 4 KiB take, and the start, in seconds."""
+    disk = host.disk("disk.raw", 16 << 20)
+    begin = time.monotonic()
+    process = host.start("blk_many", "--disk", f"{disk},{option}", cmdline=f"requests={requests}")
+    try:
+        wait_for(process, f"{requests} requests\n".encode())
+        return time.monotonic() - begin
+    finally:
+        stop(process)
+
+
+def blk_limits(host):
+    """A second's worth at once, then as much per second; and no end or reset waits for that."""
+    for option in ("iops=200", "bps=800K"):
+        took = limited(host, option, 600)
+        check(1.95 < took < 15, f"{option}: 600 requests took {took} s, not 2")
+        print(f"{option}: {took:.2f} s")
+    host.passes("blk_reset", "--disk", f"{host.disk('disk.raw', 4 << 20)},queues=3,iops=1000",
+                cmdline="queues=3")
+    process = host.start("blk_many", "--disk", f"{host.tmp / 'disk.raw'},iops=1")
+    try:
+        wait_for(process, b"start\n")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGHUP)
+        begin = time.monotonic()
+        check(process.wait(20) == 0, "status")
+        check(time.monotonic() - begin < 10, "the end waited for what was held back")
+    finally:
+        stop(process)
+
+
 CASES = {
     "blk-hostile": blk_hostile,
     "blk-queues": blk_queues,
@@ -167,5 +202,6 @@ CASES = {
     "virtio-regs": virtio_regs,
     "blk-raw": blk_raw,
     "blk-qcow2": blk_qcow2,
+    "blk-limits": blk_limits,
     "blk-no-exits": blk_no_exits,
 }
