@@ -117,11 +117,7 @@ static bool have_fds(void)
 {
 	struct stat st;
 
-	for (int fd = 0; fd < QCOW_FD_END; fd++) {
-		if (fstat(fd, &st) < 0)
-			return false;
-	}
-	return fstat(QCOW_FD_SOCKET, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	return fstat(QCOW_FD_IMAGE, &st) == 0 && fstat(QCOW_FD_SOCKET, &st) == 0 && S_ISSOCK(st.st_mode) &&
 	       fstat(QCOW_FD_SLOT, &st) == 0 && st.st_size == QCOW_SLOT_BYTES;
 }
 

@@ -7,8 +7,9 @@
  * the sandbox, where nothing can be opened, the one name there is stands for the fd that was
  * passed. Should a libqcow not call it, its open is the end of the process.
  *
- * read(): libqcow forgets to look how much it got, and would pass on what its buffer held before.
- * What lies past the end of an image reads as zeroes, as it does in QEMU.
+ * fstat() and read(): of a cluster that the file's end cuts short libqcow reads what there is,
+ * and goes on in what lies behind it in memory. So it is told that the file has no end, and gets
+ * zeroes there, as QEMU reads it.
  *
  * malloc(): it forgets to look how much came out of a compressed cluster, too. So new memory
  * holds nothing.
@@ -17,6 +18,7 @@
  */
 #include "block/qcow_child_io.h"
 
+#include <asm/stat.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +27,8 @@
 
 #include "block/qcow_proto.h"
 
-struct stat;
+#define FILE_BYTES (1l << 56) /* offsets in tables are no longer */
+
 int open(const char *name, int flags, ...);
 int open64(const char *name, int flags, ...);
 int fstat(int fd, struct stat *st);
@@ -48,10 +51,13 @@ int open64(const char *name, int flags, ...)
 	return open(name, flags);
 }
 
-/* The C library's asks by a name that may be any. */
 int fstat(int fd, struct stat *st)
 {
-	return (int)syscall(SYS_fstat, fd, st);
+	int r = (int)syscall(SYS_fstat, fd, st);
+
+	if (r == 0 && fd == QCOW_FD_IMAGE)
+		st->st_size = FILE_BYTES;
+	return r;
 }
 
 int fstat64(int fd, struct stat *st)

@@ -117,9 +117,9 @@ static void put(struct client_req *cr, const unsigned char *from, uint64_t len)
 		uint64_t n = MIN(len, iov->iov_len - skip);
 		char *to = (char *)iov->iov_base + skip;
 
-		if (from)
+		if (n && from)
 			memcpy(to, from, n);
-		else
+		else if (n)
 			memset(to, 0, n);
 		from = from ? from + n : NULL;
 		len -= n;

@@ -175,6 +175,10 @@ static int check_features(const struct check *c, const struct q2_header *h)
 {
 	if (h->incompatible & QCOW2_INCOMPAT_COMPRESSION)
 		return refused(c, "zstd compression");
+	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
+		return refused(c, "extended_l2 (subclusters)");
+	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		return refused(c, "an external data file");
 	if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
 		return refused(c, "the corrupt bit");
 	if (h->incompatible & ~QCOW2_INCOMPAT_DIRTY || h->compatible & ~QCOW2_COMPAT_LAZY)

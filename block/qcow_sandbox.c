@@ -56,9 +56,7 @@ static int set_limits(void)
 		{RLIMIT_NPROC, 0},
 		{RLIMIT_NOFILE, QCOW_FD_END},
 		{RLIMIT_MEMLOCK, 0},
-#ifndef __SANITIZE_ADDRESS__ /* whose shadow is larger */
 		{RLIMIT_AS, MEMORY_BYTES},
-#endif
 	};
 	int r = 0;
 
