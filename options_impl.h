@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside the command line's parser. What returns an int: 0, or -EINVAL and a line was logged. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "machine.h"
+
+/*
+ * Cut the next item off `*list`: the text up to a comma, with ",," standing for a comma. NULL
+ * at the end.
+ */
+char *options_next_item(char **list);
+/* Split "key=value"; a key alone has the value NULL. */
+char *options_split_value(char *item);
+/* on, off, or the key alone. `option` is "--disk", for messages. */
+int options_switch(const char *option, const char *key, const char *value, bool *out);
+int options_need_value(const char *option, const char *key, const char *value);
+/* `what` is "--net: fd", for messages. */
+int options_fd(const char *what, const char *value, int *out);
+
+/* The text of one --disk. */
+int options_disk(char *text, struct machine_config *config);
