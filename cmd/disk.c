@@ -15,6 +15,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
+	{"check", disk_check, "see whether a qcow2 image's tables agree"},
 	{"create", disk_create, "make a disk image"},
 };
 

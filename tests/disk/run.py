@@ -11,10 +11,12 @@ Exit status 0, 1, or 77 where this cannot be told here (the reason is printed).
 import argparse
 import sys
 
+import cases_check
 import cases_create
+import cases_hostile
 import harness
 
-CASES = {**cases_create.CASES}
+CASES = {**cases_check.CASES, **cases_create.CASES, **cases_hostile.CASES}
 
 
 def main():
