@@ -14,9 +14,10 @@ import sys
 import cases_check
 import cases_create
 import cases_hostile
+import cases_verify
 import harness
 
-CASES = {**cases_check.CASES, **cases_create.CASES, **cases_hostile.CASES}
+CASES = {**cases_check.CASES, **cases_create.CASES, **cases_hostile.CASES, **cases_verify.CASES}
 
 
 def main():
