@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "net/net.h"
-#include "options_impl.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -71,7 +70,11 @@ static const struct option long_options[] = {
 
 /* --- KEY=VALUE lists --- */
 
-char *options_next_item(char **list)
+/*
+ * Cut the next item off `*list`: the text up to a comma, with ",," standing for a comma. NULL
+ * at the end.
+ */
+static char *next_item(char **list)
 {
 	char *item = *list, *to = item, *from = item;
 
@@ -86,7 +89,8 @@ char *options_next_item(char **list)
 	return item;
 }
 
-char *options_split_value(char *item)
+/* Split "key=value"; a key alone has the value NULL. */
+static char *split_value(char *item)
 {
 	char *equals = strchr(item, '=');
 
@@ -95,7 +99,7 @@ char *options_split_value(char *item)
 	return equals;
 }
 
-int options_switch(const char *option, const char *key, const char *value, bool *out)
+static int parse_switch(const char *option, const char *key, const char *value, bool *out)
 {
 	if (!value || strcmp(value, "on") == 0)
 		*out = true;
@@ -108,7 +112,7 @@ int options_switch(const char *option, const char *key, const char *value, bool 
 	return 0;
 }
 
-int options_need_value(const char *option, const char *key, const char *value)
+static int need_value(const char *option, const char *key, const char *value)
 {
 	if (value && *value)
 		return 0;
@@ -116,7 +120,7 @@ int options_need_value(const char *option, const char *key, const char *value)
 	return -EINVAL;
 }
 
-int options_fd(const char *what, const char *value, int *out)
+static int parse_fd(const char *what, const char *value, int *out)
 {
 	uint64_t fd;
 
@@ -125,6 +129,163 @@ int options_fd(const char *what, const char *value, int *out)
 		return -EINVAL;
 	}
 	*out = (int)fd;
+	return 0;
+}
+
+/* --- --disk --- */
+
+static int parse_format(const char *value, struct machine_disk *disk)
+{
+	if (strcmp(value, "raw") == 0)
+		disk->blk.format = BLK_FORMAT_RAW;
+	else if (strcmp(value, "qcow2") == 0)
+		disk->blk.format = BLK_FORMAT_QCOW2;
+	else if (strcmp(value, "qcow") == 0)
+		disk->blk.format = BLK_FORMAT_QCOW;
+	else {
+		log_error("--disk: format=%s: raw, qcow2 or qcow is expected (qemu-img convert "
+			  "makes one of others)", value);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* on, off, or the directory that the files below must lie in. */
+static int parse_backing(struct machine_disk *disk, const char *value)
+{
+	bool on = !value || strcmp(value, "on") == 0;
+	bool is_dir = value && strchr(value, '/');
+
+	if (!on && !is_dir && strcmp(value, "off") != 0) {
+		log_error("--disk: backing=%s: on, off or a directory (with a / in its name) is "
+			  "expected", value);
+		return -EINVAL;
+	}
+	disk->blk.backing = on || is_dir ? BLK_BACKING_ON : BLK_BACKING_OFF;
+	disk->blk.backing_dir = is_dir ? value : NULL;
+	return 0;
+}
+
+static int parse_serial(const char *value, struct machine_disk *disk)
+{
+	if (strlen(value) > 20) {
+		log_error("--disk: serial=%s: at most 20 bytes", value);
+		return -EINVAL;
+	}
+	disk->serial = value;
+	return 0;
+}
+
+static int parse_queues(const char *value, struct machine_disk *disk)
+{
+	uint64_t queues;
+
+	if (parse_uint(value, 1, MACHINE_DISK_QUEUES_MAX, &queues) < 0) {
+		log_error("--disk: queues=%s: a number from 1 to %d is expected", value,
+			  MACHINE_DISK_QUEUES_MAX);
+		return -EINVAL;
+	}
+	disk->queues = (unsigned int)queues;
+	return 0;
+}
+
+static int parse_reader(const char *value, struct machine_disk *disk)
+{
+	if (strcmp(value, "libqcow") != 0) {
+		log_error("--disk: reader=%s: only libqcow can be said here", value);
+		return -EINVAL;
+	}
+	disk->blk.reader = BLK_READER_LIBQCOW;
+	return 0;
+}
+
+static int parse_password_file(const char *value, struct machine_disk *disk)
+{
+	disk->blk.password_file = value;
+	return 0;
+}
+
+static int parse_password_fd(const char *value, struct machine_disk *disk)
+{
+	disk->blk.has_password_fd = true;
+	return parse_fd("--disk: password-fd", value, &disk->blk.password_fd);
+}
+
+static int parse_rate(const char *key, const char *value, uint64_t min, uint64_t *out)
+{
+	int r = parse_size(value, out);
+
+	if (r == 0 && *out >= min && *out <= MACHINE_DISK_RATE_MAX)
+		return 0;
+	log_error("--disk: %s=%s: a number per second from %llu to 1T is expected (without %s= "
+		  "there is no limit)", key, value, (unsigned long long)min, key);
+	return -EINVAL;
+}
+
+static int parse_iops(const char *value, struct machine_disk *disk)
+{
+	return parse_rate("iops", value, 1, &disk->iops);
+}
+
+static int parse_bps(const char *value, struct machine_disk *disk)
+{
+	return parse_rate("bps", value, MACHINE_DISK_BPS_MIN, &disk->bps);
+}
+
+/* What needs a value. */
+static const struct {
+	const char *name;
+	int (*parse)(const char *value, struct machine_disk *disk);
+} disk_keys[] = {
+	{"format", parse_format},
+	{"serial", parse_serial},
+	{"queues", parse_queues},
+	{"reader", parse_reader},
+	{"password-file", parse_password_file},
+	{"password-fd", parse_password_fd},
+	{"iops", parse_iops},
+	{"bps", parse_bps},
+};
+
+static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
+{
+	if (strcmp(key, "readonly") == 0)
+		return parse_switch("--disk", key, value, &disk->blk.readonly);
+	if (strcmp(key, "direct") == 0)
+		return parse_switch("--disk", key, value, &disk->blk.direct);
+	if (strcmp(key, "backing") == 0)
+		return parse_backing(disk, value);
+	for (unsigned int i = 0; i < ARRAY_LEN(disk_keys); i++) {
+		if (strcmp(key, disk_keys[i].name) == 0)
+			return need_value("--disk", key, value) < 0 ? -EINVAL :
+			       disk_keys[i].parse(value, disk);
+	}
+	log_error("--disk: unknown key '%s' (see minivmm --help; a comma in the file's name is "
+		  "written ,,)", key);
+	return -EINVAL;
+}
+
+static int parse_disk(char *text, struct machine_config *config)
+{
+	struct machine_disk *disk = &config->disks[config->disk_count];
+	char *item, *list = text;
+
+	if (config->disk_count == MACHINE_DISKS_MAX) {
+		log_error("--disk: at most %d disks", MACHINE_DISKS_MAX);
+		return -EINVAL;
+	}
+	disk->blk.path = next_item(&list);
+	if (!*disk->blk.path) {
+		log_error("--disk: a file's name is expected first");
+		return -EINVAL;
+	}
+	while ((item = next_item(&list))) {
+		char *value = split_value(item);
+
+		if (parse_disk_key(disk, item, value) < 0)
+			return -EINVAL;
+	}
+	config->disk_count++;
 	return 0;
 }
 
@@ -151,10 +312,10 @@ static int parse_net_key(struct machine_net *net, const char *key, const char *v
 		log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
 		return -EINVAL;
 	}
-	if (options_need_value("--net", key, value) < 0)
+	if (need_value("--net", key, value) < 0)
 		return -EINVAL;
 	if (strcmp(key, "fd") == 0)
-		return options_fd("--net: fd", value, &net->net.fd);
+		return parse_fd("--net: fd", value, &net->net.fd);
 	if (strcmp(key, "mac") == 0)
 		return parse_mac(value, net);
 	if (strcmp(key, "tap") == 0)
@@ -174,8 +335,8 @@ static int parse_net(char *text, struct machine_config *config)
 		return -EINVAL;
 	}
 	net->net.fd = -1;
-	while ((item = options_next_item(&list))) {
-		char *value = options_split_value(item);
+	while ((item = next_item(&list))) {
+		char *value = split_value(item);
 
 		if (parse_net_key(net, item, value) < 0)
 			return -EINVAL;
@@ -240,7 +401,7 @@ static int parse_option(int option, struct machine_config *config)
 	case 'p':
 		return parse_cpus(optarg, config);
 	case 'd':
-		return options_disk(optarg, config);
+		return parse_disk(optarg, config);
 	case 'n':
 		return parse_net(optarg, config);
 	case OPTION_NAME:

@@ -42,8 +42,6 @@ const char *probe_format(const unsigned char *head, size_t len);
  * 0, or -EAGAIN where another holds what is in the way; logs.
  */
 int lock_image(int fd, const char *name, bool readonly);
-/* Whether somebody else holds the locks of a writer, or of anyone; takes none. */
-bool is_locked(int fd, bool by_writer);
 /*
  * Before the last close of the disk: io_uring lets go of its registered files only some time
  * after the ring has gone, even after the process has.

@@ -105,11 +105,6 @@ int lock_image(int fd, const char *name, bool readonly)
 	return 0;
 }
 
-bool is_locked(int fd, bool by_writer)
-{
-	return byte_taken(fd, USE_BASE + (by_writer ? PERM_WRITE : PERM_CONSISTENT_READ));
-}
-
 void unlock_image(int fd)
 {
 	struct flock fl = {.l_type = F_UNLCK, .l_whence = SEEK_SET};

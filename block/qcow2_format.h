@@ -14,10 +14,7 @@
 #define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
 #define QCOW2_INCOMPAT_EXTENDED_L2 (1ull << 4)
 
-#define QCOW2_INCOMPAT_KNOWN ((1ull << 5) - 1)
 #define QCOW2_COMPAT_LAZY (1ull << 0)
-#define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
-#define QCOW2_AUTOCLEAR_RAW_DATA (1ull << 1)
 
 #define QCOW2_CRYPT_AES 1u
 #define QCOW2_CRYPT_LUKS 2u
@@ -61,8 +58,7 @@ struct q2_area {
 
 /* The header in the machine's byte order, and where it leads. */
 struct q2_header {
-	bool complete; /* all of this could be read, whether or not it makes sense */
-	bool sound;    /* and L1 and refcount tables are where they can be, of a known kind */
+	bool whole; /* all of this could be read, whether or not it makes sense */
 	uint32_t version;
 	uint64_t backing_offset;
 	uint32_t backing_len;
@@ -88,12 +84,6 @@ struct q2_header {
 	uint32_t bitmaps;
 	struct q2_area bitmap_area; /* their directory */
 };
-
-/* With subclusters an entry is followed by their bitmaps. */
-static inline uint32_t q2_l2_entry_bytes(const struct q2_header *h)
-{
-	return h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? 16 : 8;
-}
 
 /* Why an image is refused and what helps: what follows "disk NAME: ". */
 struct q2_refusal {

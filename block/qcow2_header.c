@@ -122,29 +122,30 @@ static void feature_name(const unsigned char *table, size_t len, unsigned int bi
 	}
 }
 
-/* What the format does not know either may put anything anywhere. */
-static int check_unknown(const struct reader *r, const struct q2_header *h,
-			 const struct feature_names *names)
+static int unknown_feature(const struct reader *r, unsigned int bit,
+			   const struct feature_names *names)
 {
-	uint64_t unknown = h->incompatible & ~QCOW2_INCOMPAT_KNOWN;
 	char name[80];
 
-	if (!unknown)
-		return 0;
-	feature_name(names->table, names->len, (unsigned int)__builtin_ctzll(unknown), name,
-		     sizeof(name));
+	feature_name(names->table, names->len, bit, name, sizeof(name));
 	return not_supported(r, name);
 }
 
-/* What the format knows and we do not. */
-static int check_features(const struct reader *r, const struct q2_header *h)
+static int check_features(const struct reader *r, const struct q2_header *h,
+			  const struct feature_names *names)
 {
+	uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT |
+			 QCOW2_INCOMPAT_COMPRESSION;
+
 	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
 		return not_supported(r, "an external data file (data_file)");
 	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
 		return not_supported(r, "extended_l2 (subclusters)");
 	if ((h->incompatible & QCOW2_INCOMPAT_COMPRESSION) && h->compression != DECOMPRESS_ZSTD)
 		return not_supported(r, "this kind of compression");
+	if (h->incompatible & ~known)
+		return unknown_feature(r, (unsigned int)__builtin_ctzll(h->incompatible & ~known),
+				       names);
 	if (h->compression && !(h->incompatible & QCOW2_INCOMPAT_COMPRESSION))
 		return damaged(r, "a compression type without its feature bit", h->compression);
 	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly)
@@ -240,7 +241,7 @@ static int check_tables(const struct reader *r, const struct q2_header *h)
 	uint64_t cluster = 1ull << h->cluster_bits;
 	uint64_t l1_bytes = (uint64_t)h->l1_entries * 8;
 	uint64_t table_bytes = (uint64_t)h->reftable_clusters << h->cluster_bits;
-	uint64_t per_l1 = cluster * (cluster / q2_l2_entry_bytes(h));
+	uint64_t per_l1 = cluster * (cluster / 8);
 
 	if (h->size_bytes > QCOW2_DISK_MAX)
 		return damaged(r, "the disk is larger than 64 TiB", h->size_bytes);
@@ -260,13 +261,6 @@ static int check_tables(const struct reader *r, const struct q2_header *h)
 	if (h->l1_entries && overlap(h->l1_offset, align_up(l1_bytes, cluster),
 				     h->reftable_offset, table_bytes))
 		return damaged(r, "the L1 and refcount tables overlap", h->l1_offset);
-	return 0;
-}
-
-static int check_snapshots(const struct reader *r, const struct q2_header *h)
-{
-	uint64_t cluster = 1ull << h->cluster_bits;
-
 	if (h->snapshots > QCOW2_SNAPSHOTS_MAX)
 		return damaged(r, "too many snapshots", h->snapshots);
 	if (h->snapshots && (h->snapshots_offset % cluster || h->snapshots_offset < cluster ||
@@ -292,18 +286,13 @@ static int read_all(const struct reader *r, struct q2_header *h)
 		err = walk_extensions(r, h, &names);
 	if (!err)
 		err = read_backing(r, h);
-	h->complete = !err;
+	h->whole = !err;
 	if (!err)
-		err = check_unknown(r, h, &names);
-	if (!err)
-		err = check_tables(r, h);
-	h->sound = !err;
-	if (!err)
-		err = check_snapshots(r, h);
-	if (!err)
-		err = check_features(r, h);
+		err = check_features(r, h, &names);
 	if (!err)
 		err = check_crypt(r, h);
+	if (!err)
+		err = check_tables(r, h);
 	return err;
 }
 

@@ -34,7 +34,9 @@ static int open_file(struct child *child, const struct qcow_request *req)
 		return -1;
 	/* The bytes of a password are the key in this format; libqcow's own passwords would
 	 * be limited in length and kind. */
-	if (req->has_key &&
+	if (req->flags & QCOW_OPEN_ALONE)
+		qcow_io_hide_backing();
+	if ((req->flags & QCOW_OPEN_KEY) &&
 	    libqcow_file_set_keys(child->file, req->key, sizeof(req->key), NULL) != 1)
 		return -1;
 	return libqcow_file_open(child->file, QCOW_IMAGE_NAME, LIBQCOW_OPEN_READ, NULL) == 1

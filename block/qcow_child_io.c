@@ -11,6 +11,9 @@
  * and goes on in what lies behind it in memory. So it is told that the file has no end, and gets
  * zeroes there, as QEMU reads it.
  *
+ * read() hides the name of a backing file where that is wanted: without that file libqcow reads
+ * nothing at all, not even what is in the image.
+ *
  * malloc(): it forgets to look how much came out of a compressed cluster, too. So new memory
  * holds nothing.
  *
@@ -22,6 +25,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -65,8 +69,25 @@ int fstat64(int fd, struct stat *st)
 	return fstat(fd, st);
 }
 
+static int hide_backing;
+
+void qcow_io_hide_backing(void)
+{
+	hide_backing = 1;
+}
+
+/* The header's fields of it are bytes 8 to 19. */
+static void patch_header(unsigned char *buf, size_t len, long at)
+{
+	for (size_t i = 0; hide_backing && i < len && at + (long)i < 20; i++) {
+		if (at + (long)i >= 8)
+			buf[i] = 0;
+	}
+}
+
 long read(int fd, void *buf, size_t len)
 {
+	long at = hide_backing ? syscall(SYS_lseek, fd, 0, SEEK_CUR) : 0;
 	size_t got = 0;
 	long n;
 
@@ -79,6 +100,7 @@ long read(int fd, void *buf, size_t len)
 		got += (size_t)n;
 	}
 	memset((char *)buf + got, 0, len - got);
+	patch_header(buf, len, at);
 	return (long)len;
 }
 

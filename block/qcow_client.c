@@ -268,6 +268,11 @@ static void tick(void *arg)
 
 /* --- opening and closing --- */
 
+bool qcow_client_died(const struct blk *blk)
+{
+	return CONTAINER_OF(blk, struct qcow_client, blk)->dead;
+}
+
 static int client_close(struct blk *blk)
 {
 	struct qcow_client *c = CONTAINER_OF(blk, struct qcow_client, blk);
@@ -315,7 +320,7 @@ static int compare(const struct qcow_client *c, const struct qcow_reply *reply)
 		return -EINVAL;
 	}
 	if (reply->size_bytes == image->size_bytes && reply->version == image->version &&
-	    reply->encrypted == image->encrypted && reply->backed == image->backed)
+	    reply->encrypted == image->encrypted && !reply->backed)
 		return 0;
 	log_error("disk %s: libqcow takes it for another image than it is (version %u, %llu bytes)",
 		  c->blk.name, reply->version, (unsigned long long)reply->size_bytes);
@@ -331,7 +336,9 @@ static int open_image(struct qcow_client *c, const struct qcow_options *opts)
 	if (r < 0)
 		return failed_to_start(c, r);
 	say_sandbox(c, reply.sandbox);
-	req = (struct qcow_request){.op = QCOW_OPEN, .has_key = opts->has_key};
+	req = (struct qcow_request){.op = QCOW_OPEN,
+				    .flags = (opts->has_key ? QCOW_OPEN_KEY : 0u) |
+					     (opts->compare ? QCOW_OPEN_ALONE : 0u)};
 	memcpy(req.key, opts->key, sizeof(req.key));
 	r = qcow_process_send(&c->process, &req);
 	explicit_bzero(req.key, sizeof(req.key));

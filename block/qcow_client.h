@@ -23,6 +23,9 @@ struct qcow_options {
 /* The image in `bio`, read-only, which is the image's where this succeeds. 0 or -errno; logs. */
 int qcow_client_create(struct bio *bio, const struct qcow_options *opts, struct blk **out);
 
+/* All reads fail: its process is no more. `blk` is one of the above. */
+bool qcow_client_died(const struct blk *blk);
+
 /* --- as the user asks for it: qcow_open.c --- */
 
 bool qcow_is_wanted(const struct blk_options *opts, enum blk_format format);

@@ -50,6 +50,9 @@ static int refused(const struct check *c, const char *what)
 			  "driver=%s,file.filename=%s,encrypt.format=aes,encrypt.key-secret=s "
 			  "-O qcow2 new.qcow2)", name, what,
 			  c->image->version == 1 ? "qcow" : "qcow2", name);
+	else if (c->opts->compare)
+		log_error("disk %s: libqcow does not read images with %s (there is no second "
+			  "opinion of it)", name, what);
 	else if (c->image->version == 1)
 		log_error("disk %s: libqcow does not read images with %s right (convert it: "
 			  "qemu-img convert -f qcow -O qcow2 %s new.qcow2)", name, what, name);
@@ -161,8 +164,7 @@ static int check_qcow1(const struct check *c, const unsigned char *head, size_t 
 	if (r < 0)
 		return r;
 	*c->image = (struct qcow_image){.version = 1, .size_bytes = h.size_bytes,
-					.cluster_bits = h.cluster_bits, .encrypted = h.crypt,
-					.backed = h.backing_offset};
+					.cluster_bits = h.cluster_bits, .encrypted = h.crypt};
 	r = check_password(c);
 	if (!r && h.backing_offset)
 		r = refused(c, "a backing file");
@@ -203,8 +205,7 @@ static int check_qcow2(const struct check *c, const unsigned char *head, size_t 
 	cluster = 1ull << h.cluster_bits;
 	per_l1 = cluster * (cluster / 8);
 	*c->image = (struct qcow_image){.version = h.version, .size_bytes = h.size_bytes,
-					.cluster_bits = h.cluster_bits, .encrypted = h.crypt,
-					.backed = h.backing_offset};
+					.cluster_bits = h.cluster_bits, .encrypted = h.crypt};
 	r = check_password(c);
 	if (!r)
 		r = check_features(c, &h);

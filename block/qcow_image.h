@@ -15,7 +15,6 @@ struct qcow_image {
 	uint64_t size_bytes;   /* of the disk, exactly */
 	uint32_t cluster_bits;
 	bool encrypted;        /* by AES */
-	bool backed;
 };
 
 struct qcow_check {

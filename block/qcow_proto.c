@@ -11,7 +11,7 @@ static bool request_is_good(const struct qcow_request *r, uint64_t disk_bytes)
 {
 	switch (r->op) {
 	case QCOW_OPEN:
-		return !disk_bytes && r->has_key <= 1;
+		return !disk_bytes && !(r->flags & ~(QCOW_OPEN_KEY | QCOW_OPEN_ALONE));
 	case QCOW_READ:
 		return r->len_bytes && r->len_bytes <= QCOW_SLOT_BYTES &&
 		       range_fits(r->offset_bytes, r->len_bytes, disk_bytes);

@@ -33,12 +33,17 @@ enum qcow_sandbox {
 	QCOW_SANDBOX_LANDLOCK = 2,
 };
 
+enum qcow_open_flags {
+	QCOW_OPEN_KEY = 1,   /* there is one */
+	QCOW_OPEN_ALONE = 2, /* as if the image named no backing file */
+};
+
 struct qcow_request {
 	uint32_t op;
 	uint32_t id;
 	uint64_t offset_bytes;       /* READ */
 	uint32_t len_bytes;          /* READ: 1 to QCOW_SLOT_BYTES */
-	uint32_t has_key;            /* OPEN: 0 or 1 */
+	uint32_t flags;              /* OPEN: enum qcow_open_flags */
 	uint8_t key[QCOW_KEY_BYTES]; /* OPEN */
 };
 

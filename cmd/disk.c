@@ -15,8 +15,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-	{"check", disk_check, "see whether a qcow2 image's tables agree"},
 	{"create", disk_create, "make a disk image"},
+	{"verify", disk_verify, "read a qcow2 image with two engines and compare"},
 };
 
 static void print_help(FILE *to)

@@ -12,8 +12,8 @@ enum disk_exit {
 };
 
 /* `argv[0]` is the subcommand's name. The exit status comes back; errors are logged. */
-int disk_check(int argc, char **argv);
 int disk_create(int argc, char **argv);
+int disk_verify(int argc, char **argv);
 
 /*
  * The next option of subcommand `argv[0]`, as getopt_long (operands may come before or after),

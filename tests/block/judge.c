@@ -86,7 +86,6 @@ struct count {
 	struct head head;
 	uint64_t clusters; /* of the file, the last one in part maybe */
 	uint32_t *refs;
-	bool in_use;       /* not a snapshot's tables */
 };
 
 static uint64_t refcount(const struct count *count, uint64_t cluster)
@@ -119,10 +118,7 @@ static bool refer_cluster(struct count *count, uint64_t at, const char *what)
 	if (at & ((1ull << count->head.bits) - 1))
 		return damaged(count->judge, "%s not aligned, at 0x%llx", what,
 			       (unsigned long long)at);
-	if (!refer(count, at, 1ull << count->head.bits, what))
-		return false;
-	count->judge->twice |= count->in_use && count->refs[at >> count->head.bits] > 1;
-	return true;
+	return refer(count, at, 1ull << count->head.bits, what);
 }
 
 /* Of tables in use, the flag says whether the count is 1. */
@@ -145,20 +141,20 @@ static uint64_t packed_at(uint32_t bits, uint64_t entry, uint64_t *len)
 	return at;
 }
 
-static bool count_entry(struct count *count, uint64_t entry)
+static bool count_entry(struct count *count, uint64_t entry, bool in_use)
 {
 	uint64_t at, len;
 
 	if (!(entry & PACKED))
 		return !(entry & HOST) || (refer_cluster(count, entry & HOST, "a cluster") &&
-					   (!count->in_use || check_flag(count, entry, "a cluster")));
+					   (!in_use || check_flag(count, entry, "a cluster")));
 	if (entry & COPIED)
 		return damaged(count->judge, "compressed with the copied flag");
 	at = packed_at(count->head.bits, entry, &len);
 	return refer(count, at & ~511ull, len + (at & 511), "compressed data");
 }
 
-static bool count_tables(struct count *count, uint64_t l1, uint64_t entries)
+static bool count_tables(struct count *count, uint64_t l1, uint64_t entries, bool in_use)
 {
 	uint64_t per_table = 1ull << (count->head.bits - 3);
 
@@ -170,10 +166,10 @@ static bool count_tables(struct count *count, uint64_t l1, uint64_t entries)
 		if (!(l2 & HOST))
 			continue;
 		if (!refer_cluster(count, l2 & HOST, "an L2 table") ||
-		    (count->in_use && !check_flag(count, l2, "an L2 table")))
+		    (in_use && !check_flag(count, l2, "an L2 table")))
 			return false;
 		for (uint64_t k = 0; k < per_table; k++) {
-			if (!count_entry(count, entry_at(count->judge, l2 & HOST, k)))
+			if (!count_entry(count, entry_at(count->judge, l2 & HOST, k), in_use))
 				return false;
 		}
 	}
@@ -184,10 +180,9 @@ static bool count_snapshots(struct count *count)
 {
 	uint64_t start = count->head.snapshot_table, at = start;
 
-	count->in_use = false;
 	for (uint32_t i = 0; i < count->head.snapshots; i++) {
-		if (!count_tables(count, field(count->judge, at, 8),
-				  field(count->judge, at + 8, 4)))
+		if (!count_tables(count, field(count->judge, at, 8), field(count->judge, at + 8, 4),
+				  false))
 			return false;
 		at += 40 + field(count->judge, at + 12, 2) + field(count->judge, at + 14, 2) +
 		      field(count->judge, at + 36, 4);
@@ -213,11 +208,7 @@ static bool count_refblocks(struct count *count)
 
 static bool compare(struct count *count)
 {
-	uint64_t grown = count->judge->grown_size >> count->head.bits;
-
 	count->judge->leaks = 0;
-	for (uint64_t i = count->clusters; i < grown; i++)
-		count->judge->leaks += refcount(count, i) != 0;
 	for (uint64_t i = 0; i < count->clusters; i++) {
 		uint64_t said = refcount(count, i);
 
@@ -232,17 +223,16 @@ static bool compare(struct count *count)
 
 bool judge_check(struct judge *judge)
 {
-	struct count count = {.judge = judge, .in_use = true};
+	struct count count = {.judge = judge};
 	bool good;
 
 	judge->why[0] = 0;
-	judge->twice = false;
 	if (!read_head(judge, &count.head))
 		return false;
 	count.clusters = (judge->size + (1ull << count.head.bits) - 1) >> count.head.bits;
 	count.refs = calloc(count.clusters, sizeof(*count.refs));
 	good = count.refs && refer(&count, 0, 1, "the header") && count_refblocks(&count) &&
-	       count_tables(&count, count.head.l1, count.head.l1_entries) &&
+	       count_tables(&count, count.head.l1, count.head.l1_entries, true) &&
 	       count_snapshots(&count) && compare(&count);
 	free(count.refs);
 	return good;

@@ -14,11 +14,9 @@ struct judge {
 	uint64_t size;
 	const unsigned char *below; /* the raw file that lies below, or NULL */
 	uint64_t below_size;
-	uint64_t grown_size;        /* leaks count up to here, past the end as well; or 0 */
 
 	/* verdict */
 	uint64_t leaks;             /* clusters that are counted too high */
-	bool twice;                 /* the tables in use refer to a cluster twice: nobody does so */
 	char why[160];              /* the first thing that is damaged, or "" */
 };
 

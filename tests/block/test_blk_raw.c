@@ -218,13 +218,11 @@ static unsigned int cut(uint64_t *seed, unsigned char *buf, size_t len, bool ali
 static void random_ops(bool direct, uint64_t *seed)
 {
 	enum { SIZE = 1 << 20 };
-	char here[32]; /* of this process: the same test may run twice at a time */
-	const char *path = direct ? here : temp_path("rnd.img");
+	const char *path = direct ? "direct.img" : temp_path("rnd.img");
 	unsigned char *model = calloc(1, SIZE), *buf = aligned_alloc(4096, SIZE + 4096);
 	struct iovec iov[64];
 	struct blk *blk;
 
-	snprintf(here, sizeof(here), "direct-%d.img", getpid());
 	make_file(path, "", 0, SIZE);
 	if (open_path(path, BLK_FORMAT_RAW, false, direct, &blk) < 0) {
 		print_message("no O_DIRECT here\n");

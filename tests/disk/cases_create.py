@@ -2,8 +2,9 @@
 """Making images."""
 
 import os
+import subprocess
 
-from harness import Holder, Skip, check, need, same
+from harness import Skip, check, need, same
 
 USAGE = 2
 FAILED = 1
@@ -177,6 +178,24 @@ def create_force(host):
     for i in range(1, 9):
         host.ok("create", f"deep{i}.qcow2", "-b", f"deep{i - 1}.qcow2")
     host.refused(FAILED, ["more than 8"], "create", "deep9.qcow2", "-b", "deep8.qcow2")
+
+
+class Holder:
+    """qemu-io with an image open for writing."""
+
+    def __init__(self, host, image):
+        self.process = subprocess.Popen(["qemu-io", "-f", "qcow2", image], cwd=host.tmp,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process.stdin.write(b"length\n")
+        self.process.stdin.flush()
+
+    def __enter__(self):
+        # It answers once the image is open.
+        self.process.stdout.readline()
+        return self
+
+    def __exit__(self, *unused):
+        self.process.communicate(b"quit\n", timeout=20)
 
 
 def create_failing(host):

@@ -15,7 +15,6 @@ static const struct {
 	const char *name;
 	unsigned int number;
 } calls[] = {
-	{"fdatasync", SYS_fdatasync},
 	{"fsync", SYS_fsync},
 	{"ftruncate", SYS_ftruncate},
 	{"pwrite", SYS_pwrite64},

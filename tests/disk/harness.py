@@ -109,22 +109,3 @@ class Host:
         return {str(path.relative_to(self.tmp)): path.read_bytes() if path.stat().st_size < 1 << 24
                 else path.stat().st_size
                 for path in sorted(self.tmp.rglob("*")) if path.is_file()}
-
-
-class Holder:
-    """qemu-io with an image open for writing."""
-
-    def __init__(self, host, image):
-        need("qemu-io")
-        self.process = subprocess.Popen(["qemu-io", "-f", "qcow2", image], cwd=host.tmp,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.process.stdin.write(b"length\n")
-        self.process.stdin.flush()
-
-    def __enter__(self):
-        # It answers once the image is open.
-        self.process.stdout.readline()
-        return self
-
-    def __exit__(self, *unused):
-        self.process.communicate(b"quit\n", timeout=20)
