@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A qcow2 image from anywhere is opened, and closed: header, tables, snapshots. Flags come first. */
+/* A qcow2 image from anywhere is opened, and closed: header, tables, snapshots. Flags first. */
 #include "qcow2_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
