@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
 	{"check", disk_check, "see whether a qcow2 image's tables agree"},
 	{"create", disk_create, "make a disk image"},
+	{"info", disk_info, "say what an image is, and whether minivmm can use it"},
 	{"verify", disk_verify, "read a qcow2 image with two engines and compare"},
 };
 

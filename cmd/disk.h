@@ -14,6 +14,7 @@ enum disk_exit {
 /* `argv[0]` is the subcommand's name. The exit status comes back; errors are logged. */
 int disk_check(int argc, char **argv);
 int disk_create(int argc, char **argv);
+int disk_info(int argc, char **argv);
 int disk_verify(int argc, char **argv);
 
 /*
