@@ -27,7 +27,7 @@ const char options_help[] =
 	"             [,serial=TEXT][,backing=on|off|DIR][,queues=N][,iops=N][,bps=SIZE]\n"
 	"             [,reader=libqcow][,password-file=FILE|,password-fd=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
-	"                        any other raw\n"
+	"                        one in .iso a read-only raw disk, any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
 	"                        add a network interface\n"
 	"      --name NAME       the machine's name (default minivmm)\n"

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "util/log.h"
 #include "util/util.h"
@@ -139,10 +140,18 @@ static int parse_disk_key(struct machine_disk *disk, const char *key, const char
 	return -EINVAL;
 }
 
+static bool is_iso(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len >= 4 && strcasecmp(path + len - 4, ".iso") == 0;
+}
+
 int options_disk(char *text, struct machine_config *config)
 {
 	struct machine_disk *disk = &config->disks[config->disk_count];
 	char *item, *list = text;
+	bool readonly_said = false;
 
 	if (config->disk_count == MACHINE_DISKS_MAX) {
 		log_error("--disk: at most %d disks", MACHINE_DISKS_MAX);
@@ -156,9 +165,12 @@ int options_disk(char *text, struct machine_config *config)
 	while ((item = options_next_item(&list))) {
 		char *value = options_split_value(item);
 
+		readonly_said |= strcmp(item, "readonly") == 0;
 		if (parse_disk_key(disk, item, value) < 0)
 			return -EINVAL;
 	}
+	if (!readonly_said && disk->blk.format == BLK_FORMAT_BY_NAME && is_iso(disk->blk.path))
+		disk->blk.readonly = true;
 	config->disk_count++;
 	return 0;
 }

@@ -83,6 +83,18 @@ def blk_qcow2(host):
         check_content(host.qcow2_to_raw(path))
 
 
+def blk_iso(host):
+    """A name in .iso is a read-only disk, also of a file that cannot be written."""
+    path = host.disk("disk.iso", DISK_SECTORS * SECTOR, expected_content())
+    path.chmod(0o444)
+    result = host.passes("blk", "--disk", path, cmdline="written")
+    check("read-only\n" in result.out, result)
+    check_content(path)
+    path.chmod(0o644)
+    result = host.passes("blk", "--disk", f"{path},readonly=off", cmdline="seeded")
+    check("read-only\n" not in result.out, result)
+
+
 def exits(text):
     """What --stats printed: {(kind, address): count}, all vCPUs together."""
     counts = {}
@@ -202,6 +214,7 @@ CASES = {
     "virtio-regs": virtio_regs,
     "blk-raw": blk_raw,
     "blk-qcow2": blk_qcow2,
+    "blk-iso": blk_iso,
     "blk-limits": blk_limits,
     "blk-no-exits": blk_no_exits,
 }

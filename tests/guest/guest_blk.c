@@ -150,6 +150,10 @@ void guest_main(void)
 	buffer = (uint8_t *)alloc((DEPTH + 1) * 4096, 4096) + 4096 - 64;
 	disk_open(&disk, (unsigned int)param("nth", 0));
 	CHECK(disk.dev.features & BIT(VIRTIO_BLK_F_FLUSH));
+	if (disk.dev.features & BIT(VIRTIO_BLK_F_RO)) {
+		CHECK_EQ(disk_do(&disk, VIRTIO_BLK_T_OUT, 0, buffer, SECTOR), VIRTIO_BLK_S_IOERR);
+		print("read-only\n");
+	}
 	print("sectors %lu\n", disk.sectors);
 	if (flag("seeded"))
 		check_seed();

@@ -144,6 +144,20 @@ static void test_disk(void **state)
 	assert_int_equal(d->blk.format, BLK_FORMAT_BY_NAME);
 	assert_false(d->blk.readonly || d->blk.direct);
 	assert_null(d->serial);
+	/* A CD's image is not for writing, unless somebody says it is. */
+	parse_ok("-k|x|-d|a.iso");
+	assert_int_equal(d->blk.format, BLK_FORMAT_BY_NAME);
+	assert_true(d->blk.readonly);
+	parse_ok("-k|x|-d|dir/Debian,, 12.ISO,direct");
+	assert_true(d->blk.readonly && d->blk.direct);
+	parse_ok("-k|x|-d|a.iso,readonly=off");
+	assert_false(d->blk.readonly);
+	parse_ok("-k|x|-d|a.iso,format=raw");
+	assert_false(d->blk.readonly);
+	parse_ok("-k|x|-d|a.iso.img");
+	assert_false(d->blk.readonly);
+	parse_ok("-k|x|-d|iso");
+	assert_false(d->blk.readonly);
 	assert_int_equal(d->queues, 0);
 	parse_ok("-k|x|-d|a,queues=64");
 	assert_int_equal(d->queues, 64);
