@@ -82,11 +82,17 @@ static bool unsupported(int err)
 	return err == -EOPNOTSUPP || err == -ENOSYS || err == -EINVAL || err == -ENODEV;
 }
 
+/* EINVAL may be about this range only: it need not suit the blocks of the device. */
+static bool never_supported(int err)
+{
+	return unsupported(err) && err != -EINVAL;
+}
+
 static void raw_discarded(struct loop_op *op, int res)
 {
 	struct raw_req *r = CONTAINER_OF(op, struct raw_req, op);
 
-	if (unsupported(res))
+	if (never_supported(res))
 		r->raw->can_punch = false; /* a discard is but a hint */
 	raw_finish(r, unsupported(res) ? 0 : res);
 }
@@ -100,9 +106,9 @@ static void raw_zeroed(struct loop_op *op, int res)
 		raw_finish(r, res);
 		return;
 	}
-	if (req->unmap)
+	if (never_supported(res) && req->unmap)
 		r->raw->can_punch = false;
-	else
+	else if (never_supported(res))
 		r->raw->can_zero_range = false;
 	raw_write_zeroes(r, req);
 }

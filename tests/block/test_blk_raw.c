@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/impl.h"
+#include "sim.h"
 #include "util/util.h"
 
 static struct loop *loop;
@@ -268,6 +270,50 @@ static void test_random(void **state)
 	random_ops(true, &seed); /* in the build directory: /dev/shm has no O_DIRECT everywhere */
 }
 
+static void count_done(struct blk_req *req, int err)
+{
+	assert_int_equal(err, 0);
+	req->done = NULL;
+}
+
+/* How many operations on the file a request takes, whose first ends with `err`. */
+static unsigned long ops_of(struct sim *sim, struct blk *blk, enum blk_op op, bool unmap, int err)
+{
+	struct blk_req req = {.op = op, .unmap = unmap, .len_bytes = MIB(1), .done = count_done};
+	unsigned long before = sim->ops;
+
+	sim->fail_after = err ? 0 : -1;
+	sim->fail_errno = err;
+	blk_submit(blk, &req);
+	while (req.done)
+		assert_true(sim_step(sim));
+	return sim->ops - before;
+}
+
+/* A range that does not suit the device is no reason to write all zeroes from then on. */
+static void test_zeroes_refused(void **state)
+{
+	struct sim *sim = sim_create(1);
+	struct blk *blk;
+
+	sim->bio.size_bytes = sim->size = MIB(1);
+	assert_int_equal(raw_create(&sim->bio, "sim", false, &blk), 0);
+	for (unsigned int unmap = 0; unmap < 2; unmap++) {
+		assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, unmap, 0), 1);
+		assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, unmap, -EINVAL), 17);
+		assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, unmap, 0), 1);
+	}
+	assert_int_equal(ops_of(sim, blk, BLK_DISCARD, false, -EINVAL), 1);
+	assert_int_equal(ops_of(sim, blk, BLK_DISCARD, false, 0), 1);
+	assert_int_equal(ops_of(sim, blk, BLK_DISCARD, false, -EOPNOTSUPP), 1);
+	assert_int_equal(ops_of(sim, blk, BLK_DISCARD, false, 0), 0);
+	assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, true, 0), 16);
+	assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, false, -EOPNOTSUPP), 17);
+	assert_int_equal(ops_of(sim, blk, BLK_WRITE_ZEROES, false, 0), 16);
+	assert_int_equal(blk_close(blk), 0);
+	sim_destroy(sim);
+}
+
 /* More elements than one system call takes. */
 static void test_many_elements(void **state)
 {
@@ -303,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_bad_requests),
 		cmocka_unit_test(test_odd_size),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_zeroes_refused),
 		cmocka_unit_test(test_many_elements),
 	};
 	int r;

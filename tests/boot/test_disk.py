@@ -20,16 +20,19 @@ def test_fio_verify(boot, images, form):
     vm = boot("bzImage", cmdline=CMDLINE,
               disks=["%s/debian.qcow2" % images, disk + ",serial=second"], cpus=2)
     assert vm.check("cat /sys/block/vdb/serial").strip() == "second"
+    assert vm.check("ls /sys/block/vdb/mq").split() == ["0", "1"]  # a queue for each processor
     vm.check(FIO % ("200M", "100M"), 60 * SLOW)
     vm.poweroff()
     subprocess.run(["qemu-img", "check" if form == "qcow2" else "info", disk], check=True)
 
 
-def test_read_only_disk(boot, images, tmp_path):
-    disk = tmp_path / "ro.raw"
+@pytest.mark.parametrize("name", ["ro.raw,readonly", "cd.iso"])
+def test_read_only_disk(boot, images, tmp_path, name):
+    disk = tmp_path / name.partition(",")[0]
     disk.write_bytes(b"written by the host".ljust(1 << 20, b"\0"))
     vm = boot("bzImage", cmdline=CMDLINE,
-              disks=["%s/debian.qcow2" % images, "%s,readonly" % disk])
+              disks=["%s/debian.qcow2" % images, "%s/%s" % (tmp_path, name)])
+    assert vm.check("cat /sys/block/vdb/ro").strip() == "1"
     assert vm.check("head -c 19 /dev/vdb") == "written by the host"
     status, _ = vm.run("echo no | dd of=/dev/vdb conv=fsync status=none")
     assert status != 0

@@ -31,6 +31,9 @@ static void test_features(void **state)
 	assert_false(features & BIT(VIRTIO_BLK_F_RO));
 	/* Legacy bits, and the bits of other devices. */
 	assert_false(features & (BIT(0) | BIT(3) | BIT(7) | BIT(8)));
+	/* No limit to a segment, no geometry, nothing of wear, secure erasing or zones. */
+	assert_false(features & (BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_GEOMETRY) |
+				 BIT(15) | BIT(16) | BIT(17)));
 }
 
 static void test_features_readonly(void **state)
@@ -51,10 +54,17 @@ static void test_config(void **state)
 	assert_int_equal(config.capacity, SECTORS);
 	assert_int_equal(config.seg_max, SEG_MAX);
 	assert_int_equal(config.blk_size, 512);
+	assert_int_equal(config.size_max, 0);
 	assert_int_equal(config.physical_block_exp, 3);
+	assert_int_equal(config.alignment_offset, 0);
 	assert_int_equal(config.min_io_size, 8);
 	assert_int_equal(config.opt_io_size, 128);
 	assert_int_equal(config.wce, 1);
+	assert_int_equal(config.max_discard_sectors, 1 << 21);
+	assert_int_equal(config.max_write_zeroes_sectors, 1 << 21);
+	assert_int_equal(config.max_write_zeroes_seg, 16);
+	assert_int_equal(config.unused, 0); /* 5.2.5.2 */
+	assert_int_equal(config.unused1[0] | config.unused1[1] | config.unused1[2], 0);
 	assert_int_equal(config.max_discard_seg, 16);
 	assert_int_equal(config.discard_sector_alignment, 128);
 	assert_int_equal(config.write_zeroes_may_unmap, 1);
@@ -381,6 +391,47 @@ static void test_writethrough_by_config(void **state)
 	assert_int_equal(f->blk.log_count, 1);
 }
 
+/* A driver that never got to DRIVER_OK leaves no mode behind either. */
+static void test_writethrough_before_driver_ok(void **state)
+{
+	size_t wce = offsetof(struct virtio_blk_config, wce);
+	struct fixture *f = *state;
+	uint8_t value = 0;
+
+	reset(f);
+	virtio_set_status(f->dev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+	virtio_set_driver_features(f->dev, 0, (uint32_t)f->dev->offered);
+	virtio_set_driver_features(f->dev, 1, 1);
+	virtio_set_status(f->dev, VIRTIO_CONFIG_S_FEATURES_OK);
+	virtio_config_write(f->dev, wce, &value, 1);
+	virtio_set_status(f->dev, 0);
+	start(f, ALL);
+	virtio_config_read(f->dev, wce, &value, 1);
+	assert_int_equal(value, 1);
+	assert_int_equal(write_sectors(f, 0, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->blk.log_count, 1);
+}
+
+/* 5.2.6.2: it counts what the mode was all the time from the request to its end. */
+static void test_writethrough_changed_meanwhile(void **state)
+{
+	size_t wce = offsetof(struct virtio_blk_config, wce);
+	struct fixture *f = *state;
+	uint8_t value = 0;
+
+	virtio_config_write(f->dev, wce, &value, 1);
+	put_header(f, HEADER, VIRTIO_BLK_T_OUT, 0);
+	ring_add(&f->ring, (struct ring_buf[]){{HEADER, 16}, {DATA, 512}, {STATUS, 1}}, 2, 1);
+	virtio_kick(f->dev, 0);
+	fake_loop_turn(&f->loop);
+	fake_blk_complete(&f->blk, 0); /* the flush is on its way, whatever comes now */
+	value = 1;
+	virtio_config_write(f->dev, wce, &value, 1);
+	assert_int_equal(f->blk.pending_count, 1);
+	assert_int_equal(f->blk.log[1].op, BLK_FLUSH);
+	run_one(f);
+}
+
 #define TEST_READONLY(name) cmocka_unit_test_setup_teardown(test_##name, setup_readonly, teardown)
 
 int main(void)
@@ -391,6 +442,7 @@ int main(void)
 		TEST(framing_write), TEST(last_sector), TEST(segments), TEST(all_heads),
 		TEST_READONLY(readonly), TEST(host_errors), TEST(get_id), TEST(flush),
 		TEST(writethrough_without_flush), TEST(writethrough_by_config),
+		TEST(writethrough_before_driver_ok), TEST(writethrough_changed_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
