@@ -230,7 +230,7 @@ static void test_ranges(void **state)
 
 	/* A discard is one operation of no bytes. */
 	for (unsigned int i = 0; i < 16; i++)
-		range[i] = (struct virtio_blk_discard_write_zeroes){.sector = i, .num_sectors = 256};
+		range[i] = (struct virtio_blk_discard_write_zeroes){i, 256, 0};
 	for (unsigned int i = 0; i < 99; i++)
 		add(f, 0, VIRTIO_BLK_T_DISCARD, i, 256);
 	kick(f);
