@@ -6,15 +6,12 @@
  * The request is done when `pos` is at its end and its last piece is.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "block/qcow2_impl.h"
 #include "util/util.h"
 
 #define PIECES_MAX 32 /* of one request at a time */
-
-static void req_run(struct q2_req *r);
 
 struct blk_req *q2_blk_req(struct q2_req *r)
 {
@@ -44,120 +41,6 @@ void q2_req_finish(struct q2_req *r, int err)
 	}
 	r->op.done = req_end_later;
 	r->q->blk.bio->ops->defer(r->q->blk.bio, &r->op);
-}
-
-/* --- pieces --- */
-
-struct q2_piece *q2_piece_get(struct q2_req *r, enum q2_piece_kind kind)
-{
-	struct qcow2 *q = r->q;
-	struct q2_piece *piece = q->free_pieces;
-
-	if (piece)
-		q->free_pieces = piece->next;
-	else
-		piece = calloc(1, sizeof(*piece));
-	if (!piece)
-		return NULL;
-	piece->r = r;
-	piece->parity = q->parity;
-	q->live[piece->parity]++;
-	piece->kind = kind;
-	piece->iovcnt = 0;
-	r->pieces++;
-	return piece;
-}
-
-void q2_piece_put(struct q2_piece *piece, int err)
-{
-	struct q2_req *r = piece->r;
-	struct qcow2 *q = r->q;
-
-	q->live[piece->parity]--;
-	piece->next = q->free_pieces;
-	q->free_pieces = piece;
-	if (q->freeing.waiting)
-		q2_free_kick(q);
-	if (err && !r->err)
-		r->err = err;
-	if (r->stalled) {
-		r->stalled = false;
-		r->pieces -= 2; /* this one, and what stalling held */
-		req_run(r);
-	} else if (--r->pieces == 0) {
-		q2_req_finish(r, r->err);
-	}
-}
-
-int q2_piece_add(struct q2_piece *piece, void *base, size_t len)
-{
-	if (piece->iovcnt == piece->iov_capacity) {
-		unsigned int capacity = MAX(2 * piece->iov_capacity, 8);
-		struct iovec *iov = realloc(piece->iov, capacity * sizeof(*iov));
-
-		if (!iov)
-			return -ENOMEM;
-		piece->iov = iov;
-		piece->iov_capacity = capacity;
-	}
-	piece->iov[piece->iovcnt++] = (struct iovec){base, len};
-	return 0;
-}
-
-static int gather_zeroes(struct q2_piece *piece, uint64_t len)
-{
-	int r = 0;
-
-	while (len && !r) {
-		uint64_t n = MIN(len, ZERO_BLOCK_BYTES);
-
-		r = q2_piece_add(piece, zero_block(), n);
-		len -= n;
-	}
-	return r;
-}
-
-/* The request's memory from `pos` on; zeroes where it writes zeroes. */
-int q2_piece_gather(struct q2_piece *piece, uint64_t len)
-{
-	struct q2_req *r = piece->r;
-	struct blk_req *req = q2_blk_req(r);
-	unsigned int i = r->iov_index;
-	size_t skip = r->iov_skip;
-	int err = 0;
-
-	if (req->op != BLK_READ && req->op != BLK_WRITE)
-		return gather_zeroes(piece, len);
-	while (len && !err) {
-		size_t n = MIN(len, req->iov[i].iov_len - skip);
-
-		if (n)
-			err = q2_piece_add(piece, (char *)req->iov[i].iov_base + skip, n);
-		len -= n;
-		skip = 0;
-		i++;
-	}
-	return err;
-}
-
-/* Move the request's cursor past `len` bytes. */
-void q2_req_advance(struct q2_req *r, uint64_t len)
-{
-	const struct blk_req *req = q2_blk_req(r);
-
-	r->pos += len;
-	if (req->op != BLK_READ && req->op != BLK_WRITE)
-		return;
-	while (len) {
-		size_t n = MIN(len, req->iov[r->iov_index].iov_len - r->iov_skip);
-
-		r->iov_skip += n;
-		len -= n;
-		if (r->iov_skip < req->iov[r->iov_index].iov_len)
-			break;
-		r->iov_index++;
-		r->iov_skip = 0;
-	}
 }
 
 /* --- mapping --- */
@@ -385,7 +268,7 @@ static int req_step(struct q2_req *r)
 	return q2_zero_step(r);
 }
 
-static void req_run(struct q2_req *r)
+void q2_req_run(struct q2_req *r)
 {
 	uint64_t len = q2_blk_req(r)->len_bytes;
 	int err = 0;
@@ -413,7 +296,7 @@ static void req_wake(struct q2_wait *wait, int err)
 	if (err && !r->err)
 		r->err = err;
 	r->pieces--; /* what parking held */
-	req_run(r);
+	q2_req_run(r);
 }
 
 static void flush_wake(struct q2_wait *wait, int err)
@@ -442,7 +325,7 @@ void q2_submit(struct blk *blk, struct blk_req *req)
 		submit_flush(q, r);
 	} else {
 		r->wait.wake = req_wake;
-		req_run(r);
+		q2_req_run(r);
 	}
 	r->submitting = false; /* it can not be gone: it never ends within */
 }

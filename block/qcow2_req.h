@@ -82,6 +82,7 @@ struct blk_req *q2_blk_req(struct q2_req *r);
 /* One step of a request: some of it is done or in flight. */
 int q2_write_step(struct q2_req *r, uint64_t len); /* of the next `len` bytes */
 int q2_zero_step(struct q2_req *r);
+void q2_req_run(struct q2_req *r); /* go on, as far as it gets */
 void q2_req_finish(struct q2_req *r, int err);
 
 struct q2_piece *q2_piece_get(struct q2_req *r, enum q2_piece_kind kind);
@@ -97,3 +98,7 @@ void q2_piece_lock(struct q2_piece *piece, uint64_t guest, uint64_t count,
 /* How many of the clusters from `guest` on nobody owns; parks where it is none. */
 int q2_unowned(struct qcow2 *q, uint64_t guest, uint64_t *count, struct q2_wait *wait);
 void q2_req_advance(struct q2_req *r, uint64_t len);
+
+/* Memory for a cluster; few are handed out at a time. 0, Q2_PARKED or -errno. */
+int q2_cow_get(struct qcow2 *q, struct q2_wait *wait, struct q2_cow **out);
+void q2_cow_put(struct qcow2 *q, struct q2_cow *cow); /* NULL is fine */

@@ -11,13 +11,10 @@
  * A failure on the way leaves the mapping as it was.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "block/qcow2_impl.h"
 #include "util/util.h"
-
-#define COW_BYTES_MAX MIB(8)
 
 /* What becomes of the cluster written to. */
 enum way {
@@ -138,93 +135,6 @@ static int check_host(struct qcow2 *q, uint64_t host, uint64_t clusters)
 	return q2_corrupt(q, "a data cluster that is metadata as well", host);
 }
 
-/* --- owning guest clusters --- */
-
-void q2_piece_lock(struct q2_piece *piece, uint64_t guest, uint64_t count,
-		   struct q2_slice *slice)
-{
-	piece->guest = guest;
-	piece->count = count;
-	piece->slice = slice;
-	piece->locked = true;
-	q2_slice_pin(slice);
-	q2_waitq_init(&piece->waiters);
-	LIST_INSERT_HEAD(&piece->r->q->owned, piece, entry);
-}
-
-int q2_unowned(struct qcow2 *q, uint64_t guest, uint64_t *count, struct q2_wait *wait)
-{
-	struct q2_piece *piece;
-
-	LIST_FOREACH(piece, &q->owned, entry) {
-		if (piece->guest >= guest + *count || guest >= piece->guest + piece->count)
-			continue;
-		if (piece->guest <= guest) {
-			q2_waitq_add(&piece->waiters, wait);
-			return Q2_PARKED;
-		}
-		*count = piece->guest - guest;
-	}
-	return 0;
-}
-
-static void piece_unlock(struct q2_piece *piece)
-{
-	piece->locked = false;
-	LIST_REMOVE(piece, entry);
-	q2_slice_unpin(piece->slice);
-}
-
-/* The piece is done with: let go of what it owned, then tell its request and who waits. */
-void q2_piece_end(struct q2_piece *piece, int err)
-{
-	struct q2_waitq waiters;
-
-	q2_waitq_init(&waiters);
-	if (piece->locked) {
-		piece_unlock(piece);
-		q2_waitq_move(&waiters, &piece->waiters);
-	}
-	q2_piece_put(piece, err);
-	q2_waitq_wake(&waiters, 0);
-}
-
-/* --- copying --- */
-
-static int cow_get(struct qcow2 *q, struct q2_wait *wait, struct q2_cow **out)
-{
-	struct q2_cow *cow = q->free_cows;
-
-	if (cow) {
-		q->free_cows = cow->next;
-		*out = cow;
-		return 0;
-	}
-	if (q->cows >= MAX(COW_BYTES_MAX >> q->cluster_bits, 4)) {
-		q2_waitq_add(&q->cache.room, wait);
-		return Q2_PARKED;
-	}
-	cow = calloc(1, sizeof(*cow));
-	if (cow)
-		cow->data = aligned_alloc(4096, align_up(q->cluster_bytes, 4096));
-	if (!cow || !cow->data) {
-		free(cow);
-		return -ENOMEM;
-	}
-	q->cows++;
-	*out = cow;
-	return 0;
-}
-
-static void cow_put(struct qcow2 *q, struct q2_cow *cow)
-{
-	if (!cow)
-		return;
-	cow->next = q->free_cows;
-	q->free_cows = cow;
-	q2_cache_room(q);
-}
-
 /* --- the write itself --- */
 
 static void set_entries(struct q2_piece *piece)
@@ -255,7 +165,7 @@ static void alloc_end(struct q2_piece *piece, int err)
 		q2_free_kick(q);
 	}
 	q2_piece_end(piece, err);
-	cow_put(q, cow);
+	q2_cow_put(q, cow);
 }
 
 static void written(struct xfer *xfer, int err)
@@ -383,7 +293,7 @@ static int start_alloc(struct q2_req *r, const struct target *t, uint64_t host, 
 	if (!piece) {
 		if (taken)
 			q2_give_back(q, host >> q->cluster_bits, t->clusters);
-		cow_put(q, cow);
+		q2_cow_put(q, cow);
 		return -ENOMEM;
 	}
 	piece->host = host;
@@ -417,7 +327,7 @@ static int get_source(struct q2_req *r, const struct target *t, struct q2_cow **
 	if (t->way == WAY_UNPACK)
 		err = q2_unpack_get(q, t->guest, t->entry, &r->wait, &data);
 	if (!err)
-		err = cow_get(q, &r->wait, cow);
+		err = q2_cow_get(q, &r->wait, cow);
 	if (!err && data)
 		memcpy((*cow)->data, data, q->cluster_bytes);
 	return err;
@@ -440,13 +350,13 @@ static int start_new(struct q2_req *r, struct target *t)
 		err = q2_take(q, t->clusters, &r->wait, &got);
 	if (err) {
 		if (cow)
-			cow_put(q, cow);
+			q2_cow_put(q, cow);
 		return err;
 	}
 	limit_clusters(q, t, got.count);
 	err = check_host(q, got.cluster << q->cluster_bits, got.count);
 	if (err) {
-		cow_put(q, cow);
+		q2_cow_put(q, cow);
 		return err;
 	}
 	return start_alloc(r, t, got.cluster << q->cluster_bits, true,
