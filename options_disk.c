@@ -41,6 +41,12 @@ static int parse_backing(struct machine_disk *disk, const char *value)
 	return 0;
 }
 
+static int parse_data_file(const char *value, struct machine_disk *disk)
+{
+	disk->blk.data_file = value;
+	return 0;
+}
+
 static int parse_serial(const char *value, struct machine_disk *disk)
 {
 	if (strlen(value) > 20) {
@@ -113,6 +119,7 @@ static const struct {
 	int (*parse)(const char *value, struct machine_disk *disk);
 } disk_keys[] = {
 	{"format", parse_format},
+	{"data-file", parse_data_file},
 	{"serial", parse_serial},
 	{"queues", parse_queues},
 	{"reader", parse_reader},

@@ -40,10 +40,10 @@ enum blk_op {
 	BLK_WRITE_ZEROES, /* contents become zeroes */
 };
 
-/* What is done about the file that a qcow2 image names as what lies below it. */
+/* What is done about the files that a qcow2 image names: what lies below it, its data file. */
 enum blk_backing {
 	BLK_BACKING_OFF, /* the image is refused */
-	BLK_BACKING_ON,  /* it is opened, readonly: a regular file, of a format that the image says */
+	BLK_BACKING_ON,  /* they are opened: regular files, what lies below readonly */
 };
 
 struct blk_options {
@@ -53,6 +53,7 @@ struct blk_options {
 	bool direct; /* O_DIRECT */
 	enum blk_backing backing;
 	const char *backing_dir; /* where all of the chain below must lie, or NULL: anywhere */
+	const char *data_file;   /* of a qcow2 image that has one, or NULL: as it says, by `backing` */
 	uint32_t cache_bytes; /* of each file's metadata; 0: what covers the disk, to a limit */
 	enum blk_reader reader;
 	const char *reader_program; /* NULL: minivmm-qcow where it is installed */

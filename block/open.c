@@ -4,7 +4,8 @@
  *
  * An image names its backing file, and who made the image may be the guest: so that file is
  * opened only where the user said so, only in a format that is said and not guessed, and only
- * if it is a regular file, below the directory that was given if one was.
+ * if it is a regular file, below the directory that was given if one was. The same goes for its
+ * data file, unless the user names that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,8 +31,9 @@ struct layer {
 	struct loop *loop;
 	struct bio *first;              /* the disk's first file */
 	const char *path;
-	dev_t dev;
-	ino_t ino;
+	dev_t dev, data_dev;            /* of the file, and of its data file if it has one */
+	ino_t ino, data_ino;
+	bool has_data;
 	unsigned int depth;
 };
 
@@ -100,6 +102,12 @@ static int open_file(const struct blk_options *opts, int *out)
 	return 0;
 }
 
+static int data_file_unused(const char *path)
+{
+	log_error("disk %s: has no data file (data-file= is of no use)", path);
+	return -EINVAL;
+}
+
 /* Refuse content that contradicts the format chosen. */
 static int check_content(const struct blk_options *opts, enum blk_format format, int fd)
 {
@@ -137,6 +145,7 @@ static int check_content(const struct blk_options *opts, enum blk_format format,
 /* --- what lies below --- */
 
 static int open_backing(void *arg, const char *name, const char *format, struct blk **out);
+static int open_data(void *arg, const char *name, struct blk **out);
 
 static int create(struct layer *layer, enum blk_format format, bool readonly, struct bio *bio,
 		  struct blk **out)
@@ -147,6 +156,7 @@ static int create(struct layer *layer, enum blk_format format, bool readonly, st
 		.loop = layer->loop,
 		.cache_bytes = layer->opts->cache_bytes,
 		.open_backing = open_backing,
+		.open_data = open_data,
 		.arg = layer,
 	};
 
@@ -203,7 +213,7 @@ static int join_path(const struct layer *layer, const char *name, char *out, siz
 
 	if ((size_t)snprintf(out, out_len, "%.*s%s", dir_len, layer->path, name) < out_len)
 		return 0;
-	log_error("disk %s: its backing file's name is too long", layer->path);
+	log_error("disk %s: the name of a file that it names is too long", layer->path);
 	return -ENAMETOOLONG;
 }
 
@@ -232,6 +242,17 @@ static int check_dir(const struct layer *layer, int fd)
 	return -EACCES;
 }
 
+static bool is_in_chain(const struct layer *layer, const struct stat *st)
+{
+	for (; layer; layer = layer->above) {
+		if ((layer->dev == st->st_dev && layer->ino == st->st_ino) ||
+		    (layer->has_data && layer->data_dev == st->st_dev &&
+		     layer->data_ino == st->st_ino))
+			return true;
+	}
+	return false;
+}
+
 /* Note who the file is; a file that is in the chain already would never end. */
 static int check_identity(struct layer *layer, int fd)
 {
@@ -245,11 +266,9 @@ static int check_identity(struct layer *layer, int fd)
 		log_error("disk %s: a backing file must be a regular file", layer->path);
 		return -EINVAL;
 	}
-	for (const struct layer *l = layer->above; l; l = l->above) {
-		if (l->dev == layer->dev && l->ino == layer->ino) {
-			log_error("disk %s: lies below itself", layer->path);
-			return -ELOOP;
-		}
+	if (is_in_chain(layer->above, &st)) {
+		log_error("disk %s: lies below itself", layer->path);
+		return -ELOOP;
 	}
 	return 0;
 }
@@ -284,6 +303,97 @@ static int open_backing(void *arg, const char *name, const char *format, struct 
 	if (r < 0)
 		bio_destroy(bio);
 	return r;
+}
+
+/* --- data files --- */
+
+/* That the image itself names. */
+static int check_data_name(const struct layer *image, const char *name)
+{
+	const char *path = image->path;
+
+	if (!*name) {
+		log_error("disk %s: does not say which its data file is (say so: data-file=FILE)",
+			  path);
+		return -EINVAL;
+	}
+	if (image->opts->backing == BLK_BACKING_OFF) {
+		log_error("disk %s: has a data file (%.200s), which is opened only with "
+			  "data-file=FILE, backing=on or backing=DIR", path, name);
+		return -ENOTSUP;
+	}
+	if (has_protocol(name)) {
+		log_error("disk %s: its data file is not a plain file (%.200s)", path, name);
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+static int check_data_file(struct layer *image, const char *path, bool named_by_user, int fd)
+{
+	struct layer file = {.opts = image->opts, .path = path};
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (is_in_chain(image, &st)) {
+		log_error("disk %s: its data file %s is one of the disk's other files",
+			  image->path, path);
+		return -ELOOP;
+	}
+	image->data_dev = st.st_dev;
+	image->data_ino = st.st_ino;
+	image->has_data = true;
+	if (named_by_user)
+		return 0;
+	if (!S_ISREG(st.st_mode)) {
+		log_error("disk %s: its data file %s is not a regular file (if it is meant: "
+			  "data-file=%s)", image->path, path, path);
+		return -EINVAL;
+	}
+	return check_dir(&file, fd);
+}
+
+static int open_data_file(struct layer *image, const char *path, bool named_by_user,
+			  struct blk **out)
+{
+	struct blk_options opts = {.path = path, .direct = image->opts->direct,
+				   .readonly = image->above || image->opts->readonly};
+	struct bio *bio;
+	int fd, r = open_file(&opts, &fd);
+
+	if (r < 0)
+		return r;
+	r = check_data_file(image, path, named_by_user, fd);
+	if (!r)
+		r = bio_file_create(image->loop, fd, path, opts.direct, image->first, &bio);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = raw_create(bio, path, opts.readonly, out);
+	if (r < 0)
+		bio_destroy(bio);
+	return r;
+}
+
+static int open_data(void *arg, const char *name, struct blk **out)
+{
+	struct layer *image = arg;
+	const char *given = image->above ? NULL : image->opts->data_file;
+	char path[PATH_MAX];
+	int r;
+
+	if (!out && given)
+		return data_file_unused(image->path);
+	if (!out)
+		return 0;
+	if (given)
+		return open_data_file(image, given, true, out);
+	r = check_data_name(image, name);
+	if (!r)
+		r = join_path(image, name, path, sizeof(path));
+	return r ? r : open_data_file(image, path, false, out);
 }
 
 /* --- the top --- */
@@ -355,6 +465,8 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 
 	if (format == BLK_FORMAT_BY_NAME)
 		format = blk_format_by_name(opts->path);
+	if (format == BLK_FORMAT_RAW && opts->data_file)
+		return data_file_unused(opts->path);
 	by_libqcow = qcow_is_wanted(opts, format);
 	r = by_libqcow ? qcow_check_options(opts, format) : 0;
 	if (!r)

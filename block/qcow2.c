@@ -36,9 +36,9 @@
  * (q2_corrupt) ends writing too, and marks the image so that others see it. Every host offset
  * is checked before use, and no guest data is written where metadata is known to be.
  *
- * Limits: no encryption, external data files or extended L2; refused by name at open. Clusters
- * are read compressed (qcow2_unpack.c), and never written so. Internal snapshots are kept
- * intact; refcounts of other than 16 bits are read only.
+ * Limits: no encryption or extended L2; refused by name at open. Clusters are read compressed
+ * (qcow2_unpack.c), and never written so. Internal snapshots are kept intact; refcounts of other
+ * than 16 bits are read only. Guest data may be in a file of its own (qcow2_data.c).
  */
 #include "block/qcow2.h"
 
@@ -128,6 +128,7 @@ static void q2_free(struct qcow2 *q)
 	if (q->timer)
 		loop_unwatch(q->loop, q->timer);
 	blk_close(q->backing);
+	blk_close(q->data);
 	free_pools(q);
 	q2_unpack_finish(q);
 	q2_cache_finish(q);
@@ -158,6 +159,17 @@ static int write_back(struct qcow2 *q)
 	return q->failed ? -EIO : bio_flush_sync(bio);
 }
 
+/* Files other than the disk's first, which is to be closed last. */
+static int close_others(struct qcow2 *q)
+{
+	int r = blk_close(q->data);
+
+	blk_close(q->backing);
+	q->data = NULL;
+	q->backing = NULL;
+	return r;
+}
+
 /* Give back what the file was extended by and was not used. */
 static int trim_file(struct qcow2 *q)
 {
@@ -175,7 +187,7 @@ static int trim_file(struct qcow2 *q)
 static int qcow2_flush_and_free(struct blk *blk)
 {
 	struct qcow2 *q = CONTAINER_OF(blk, struct qcow2, blk);
-	int r = 0;
+	int r = 0, closed;
 
 	if (!blk->info.readonly) {
 		r = write_back(q);
@@ -185,11 +197,10 @@ static int qcow2_flush_and_free(struct blk *blk)
 			log_error("disk %s: not all could be written: %s", blk->name,
 				  strerror(-r));
 	}
-	blk_close(q->backing); /* before the disk's first file */
-	q->backing = NULL;
+	closed = close_others(q);
 	blk_finish(blk);
 	q2_free(q);
-	return r;
+	return r ? r : closed;
 }
 
 static const struct blk_ops qcow2_ops = {
@@ -248,6 +259,8 @@ static int start(struct qcow2 *q, const struct qcow2_options *opts)
 	bool readonly = opts->readonly;
 	int r = q2_load(q, readonly);
 
+	if (!r)
+		r = q2_data_open(q, opts);
 	if (!r)
 		r = open_backing(q, opts);
 	if (!r && !readonly)

@@ -19,7 +19,12 @@ struct qcow2_options {
 	 * not say. 0 or -errno; logs. NULL: an image with one is refused.
 	 */
 	int (*open_backing)(void *arg, const char *file, const char *format, struct blk **out);
-	void *arg;
+	/*
+	 * Open the external data file, `file` or "" as the image names it, for reading or as the
+	 * image is; NULL: an image with one is refused. `out` is NULL where the image has none.
+	 */
+	int (*open_data)(void *arg, const char *file, struct blk **out);
+	void *arg; /* of both */
 };
 
 /* The image in `bio`, which is the image's where this succeeds. 0 or -errno; logs. */

@@ -77,7 +77,6 @@ struct q2_freeing {
 void q2_unlink(struct qcow2 *q, uint64_t cluster);
 /* Of data, as an L2 entry has it; refused where that is metadata. */
 void q2_unlink_entry(struct qcow2 *q, uint64_t entry);
-bool q2_entry_valid(const struct qcow2 *q, uint64_t entry); /* what it points to can be there */
 /* Never linked, or known to be unlinked on disk. */
 void q2_give_back(struct qcow2 *q, uint64_t cluster, uint64_t count);
 void q2_free_kick(struct qcow2 *q);

@@ -184,17 +184,46 @@ static void commit_end(struct qcow2 *q, const char *what, int err)
 
 static void commit_next(struct qcow2 *q);
 
-static void synced(struct loop_op *op, int res)
+static void one_synced(struct qcow2 *q, int res)
 {
-	struct qcow2 *q = CONTAINER_OF(op, struct qcow2, commit.op);
-	bool more = !q->commit.second && q->commit.count > q->commit.refcounts;
+	struct q2_commit *commit = &q->commit;
+	bool more = !commit->second && commit->count > commit->refcounts;
 
-	if (res < 0 || !more) {
-		commit_end(q, "sync", res);
+	if (res < 0 && !commit->err)
+		commit->err = res;
+	if (--commit->syncs)
+		return;
+	if (commit->err || !more) {
+		commit_end(q, "sync", commit->err);
 		return;
 	}
-	q->commit.second = true;
+	commit->second = true;
 	commit_next(q);
+}
+
+static void image_synced(struct loop_op *op, int res)
+{
+	one_synced(CONTAINER_OF(op, struct qcow2, commit.op), res);
+}
+
+static void data_synced(struct loop_op *op, int res)
+{
+	one_synced(CONTAINER_OF(op, struct qcow2, commit.data_op), res);
+}
+
+/* The first is for guest data as well, which may be in a file of its own. */
+static void barrier(struct qcow2 *q)
+{
+	struct q2_commit *commit = &q->commit;
+	bool data = q->data && !commit->second, image = !data || commit->count;
+
+	commit->syncs = (unsigned int)data + (unsigned int)image;
+	commit->op.done = image_synced;
+	commit->data_op.done = data_synced;
+	if (data)
+		bio_flush(q->data_bio, &commit->data_op);
+	if (image)
+		bio_flush(q->blk.bio, &commit->op);
 }
 
 static void chunk_written(struct xfer *xfer, int err)
@@ -234,8 +263,7 @@ static void commit_next(struct qcow2 *q)
 		write_chunks(q, first, count);
 		return;
 	}
-	commit->op.done = synced;
-	bio_flush(q->blk.bio, &commit->op);
+	barrier(q);
 }
 
 static void no_memory(struct loop_op *op, int res)

@@ -21,7 +21,8 @@ struct q2_commit {
 	struct q2_slice **slices;
 	unsigned int slice_count;
 	struct q2_waitq flushes;
-	struct loop_op op;
+	struct loop_op op, data_op;
+	unsigned int syncs; /* under way */
 };
 
 /* Write metadata back and sync, now or as soon as the running commit is done. */

@@ -13,6 +13,7 @@
 #define QCOW2_INCOMPAT_DATA_FILE (1ull << 2)
 #define QCOW2_INCOMPAT_COMPRESSION (1ull << 3)
 #define QCOW2_INCOMPAT_EXTENDED_L2 (1ull << 4)
+#define QCOW2_AUTOCLEAR_DATA_RAW (1ull << 1) /* the data file alone is the disk */
 
 #define QCOW2_INCOMPAT_KNOWN ((1ull << 5) - 1)
 #define QCOW2_COMPAT_LAZY (1ull << 0)
@@ -52,6 +53,7 @@
 #define QCOW2_SNAPSHOT_TABLE_BYTES_MAX (64u << 20)
 #define QCOW2_BACKING_NAME_MAX 1023u
 #define QCOW2_FORMAT_NAME_MAX 15u
+#define QCOW2_DATA_NAME_MAX 1023u
 
 /* A part of the file, as the header tells it: unchecked. */
 struct q2_area {
@@ -83,7 +85,8 @@ struct q2_header {
 	uint8_t compression; /* enum decompress_type */
 	char backing[QCOW2_BACKING_NAME_MAX + 1]; /* "": none */
 	char backing_format[QCOW2_FORMAT_NAME_MAX + 1]; /* "": not said */
-	char data_file[QCOW2_BACKING_NAME_MAX + 1];
+	char data_file[QCOW2_DATA_NAME_MAX + 1]; /* "": not said */
+	uint32_t data_file_len; /* as the image has it */
 	struct q2_area crypt_area;
 	uint32_t bitmaps;
 	struct q2_area bitmap_area; /* their directory */

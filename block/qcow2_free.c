@@ -63,20 +63,19 @@ static void unlink_packed(struct qcow2 *q, uint64_t entry)
 
 void q2_unlink_entry(struct qcow2 *q, uint64_t entry)
 {
+	if (q->data)
+		return; /* nothing there is counted */
 	if (entry & QCOW2_COMPRESSED)
 		unlink_packed(q, entry);
 	else if (entry & QCOW2_OFFSET)
 		unlink_data(q, entry & QCOW2_OFFSET);
 }
 
-bool q2_entry_valid(const struct qcow2 *q, uint64_t entry)
+bool q2_packed_valid(const struct qcow2 *q, uint64_t entry)
 {
 	struct q2_packed at = q2_packed_at(q, entry);
 
-	if (entry & QCOW2_COMPRESSED)
-		return at.host >= q->cluster_bytes && at.host <= q->reach &&
-		       at.len <= q->reach - at.host;
-	return !(entry & QCOW2_OFFSET) || q2_host_valid(q, entry & QCOW2_OFFSET, q->cluster_bytes);
+	return at.host >= q->cluster_bytes && at.host <= q->reach && at.len <= q->reach - at.host;
 }
 
 void q2_give_back(struct qcow2 *q, uint64_t cluster, uint64_t count)

@@ -139,8 +139,6 @@ static int check_unknown(const struct reader *r, const struct q2_header *h,
 /* What the format knows and we do not. */
 static int check_features(const struct reader *r, const struct q2_header *h)
 {
-	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		return not_supported(r, "an external data file (data_file)");
 	if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
 		return not_supported(r, "extended_l2 (subclusters)");
 	if ((h->incompatible & QCOW2_INCOMPAT_COMPRESSION) && h->compression != DECOMPRESS_ZSTD)
@@ -178,6 +176,7 @@ static void take_extension(const struct reader *r, struct q2_header *h, uint32_t
 		take_text(r, at, len, h->backing_format, sizeof(h->backing_format));
 	} else if (type == QCOW2_EXT_DATA_FILE) {
 		take_text(r, at, len, h->data_file, sizeof(h->data_file));
+		h->data_file_len = len;
 	} else if (type == QCOW2_EXT_CRYPT && len >= 16) {
 		h->crypt_area = (struct q2_area){get64(r, at), get64(r, at + 8)};
 	} else if (type == QCOW2_EXT_BITMAPS && len >= 24) {
@@ -217,6 +216,20 @@ static int read_backing(const struct reader *r, struct q2_header *h)
 		return damaged(r, "the backing file's name is not in the first cluster",
 			       h->backing_len);
 	take_text(r, h->backing_offset, h->backing_len, h->backing, sizeof(h->backing));
+	return 0;
+}
+
+/* What the format excludes beside an external data file. */
+static int check_data_file(const struct reader *r, const struct q2_header *h)
+{
+	if (!(h->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+		return 0;
+	if (strlen(h->data_file) != h->data_file_len)
+		return damaged(r, "bad name of the data file", h->data_file_len);
+	if (h->snapshots)
+		return damaged(r, "internal snapshots beside a data file", h->snapshots);
+	if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) && h->backing_offset)
+		return damaged(r, "a backing file below a raw data file", h->backing_offset);
 	return 0;
 }
 
@@ -304,6 +317,8 @@ static int read_all(const struct reader *r, struct q2_header *h)
 		err = check_features(r, h);
 	if (!err)
 		err = check_crypt(r, h);
+	if (!err)
+		err = check_data_file(r, h);
 	return err;
 }
 

@@ -14,6 +14,7 @@
 #include "block/qcow2_unpack.h"
 
 struct q2_l2_new;
+struct qcow2_options;
 
 struct qcow2 {
 	struct blk blk;
@@ -40,6 +41,10 @@ struct qcow2 {
 	struct q2_cache cache;
 	struct q2_unpack unpack;
 	struct q2_meta meta;
+	struct blk *data;        /* the external data file, or NULL */
+	struct bio *data_bio;    /* where guest data is: that file's, or the image's */
+	uint64_t allocated;      /* bits of an L2 entry of which one says: there is a cluster */
+	bool data_raw;           /* the data file alone is the disk */
 	struct blk *backing;     /* what is not in here, or NULL */
 	uint64_t backing_bytes;  /* how far that goes; 0: there is none */
 	struct q2_run run, next_run;
@@ -84,11 +89,39 @@ static inline bool q2_host_valid(const struct qcow2 *q, uint64_t host, uint64_t 
 	       len <= q->reach - host;
 }
 
+/* Data of guest clusters from `guest` on can be at `host`: of an external file, at their place. */
+static inline bool q2_data_valid(const struct qcow2 *q, uint64_t guest, uint64_t host,
+				 uint64_t len)
+{
+	return q->data ? host == guest << q->cluster_bits : q2_host_valid(q, host, len);
+}
+
+bool q2_packed_valid(const struct qcow2 *q, uint64_t entry);
+bool q2_data_entry_valid(const struct qcow2 *q, uint64_t guest, uint64_t entry);
+
+/* What the L2 entry of `guest` points to can be there. */
+static inline bool q2_entry_valid(const struct qcow2 *q, uint64_t guest, uint64_t entry)
+{
+	if (q->data)
+		return q2_data_entry_valid(q, guest, entry);
+	if (entry & QCOW2_COMPRESSED)
+		return q2_packed_valid(q, entry);
+	return !(entry & QCOW2_OFFSET) || q2_host_valid(q, entry & QCOW2_OFFSET, q->cluster_bytes);
+}
+
 /* Guest cluster `guest` is at least in part below, if it is not in here. */
 static inline bool q2_is_backed(const struct qcow2 *q, uint64_t guest)
 {
 	return guest << q->cluster_bits < q->backing_bytes;
 }
+
+/* --- an external data file: qcow2_data.c --- */
+
+int q2_data_open(struct qcow2 *q, const struct qcow2_options *opts);
+/* Of a raw one: the entries of clusters `at` on, about to be written to, are on disk. */
+int q2_data_map(struct qcow2 *q, uint64_t guest, uint64_t clusters, struct q2_slice *slice,
+		struct q2_wait *wait);
+int q2_data_zero_step(struct q2_req *r); /* of a raw one */
 
 int q2_load(struct qcow2 *q, bool readonly); /* qcow2_load.c: tables, all checks */
 /* Autoclear features (bitmaps) are not kept up to date: to be said before the first write. */

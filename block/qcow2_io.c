@@ -51,7 +51,7 @@ static int extent_kind(const struct qcow2 *q, uint64_t entry)
 		return Q2_EXTENT_COMPRESSED;
 	if (q->header.version >= 3 && (entry & QCOW2_ZERO))
 		return Q2_EXTENT_ZERO;
-	if (entry & QCOW2_OFFSET)
+	if (entry & q->allocated)
 		return Q2_EXTENT_DATA;
 	return q->backing ? Q2_EXTENT_BACKING : Q2_EXTENT_ZERO;
 }
@@ -95,6 +95,10 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	struct q2_slice *slice;
 	int r;
 
+	if (q->data_raw) {
+		*out = (struct q2_extent){.kind = Q2_EXTENT_DATA, .host = offset, .len = len};
+		return 0;
+	}
 	if (!(q2_l1_entry(q, table) & QCOW2_OFFSET)) {
 		uint64_t end = (table + 1) << q->l2_bits << q->cluster_bits;
 
@@ -116,7 +120,7 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	clusters = count_alike(q, slice, at, clusters, out);
 	out->len = MIN(len, (clusters << q->cluster_bits) - skip);
 	if (out->kind == Q2_EXTENT_DATA &&
-	    !q2_host_valid(q, out->host, clusters << q->cluster_bits))
+	    !q2_data_valid(q, guest, out->host, clusters << q->cluster_bits))
 		return q2_corrupt(q, "a cluster out of place", out->host);
 	out->host += skip;
 	limit_to_backing(q, offset, out);
@@ -173,7 +177,7 @@ static int read_data(struct q2_req *r, const struct q2_extent *extent)
 	}
 	q2_req_advance(r, extent->len);
 	piece->xfer.done = read_done;
-	xfer_read(&piece->xfer, r->q->blk.bio, iov, iovcnt, extent->len, extent->host);
+	xfer_read(&piece->xfer, r->q->data_bio, iov, iovcnt, extent->len, extent->host);
 	return 0;
 }
 

@@ -198,11 +198,13 @@ static int load_snapshots(struct qcow2 *q)
 
 int q2_clear_autoclear(struct qcow2 *q)
 {
+	uint64_t keep = q->data_raw ? QCOW2_AUTOCLEAR_DATA_RAW : 0;
+	uint64_t bits = htobe64(q->header.autoclear & keep);
 	int r;
 
-	if (q->header.version < 3 || !q->header.autoclear)
+	if (q->header.version < 3 || !(q->header.autoclear & ~keep))
 		return 0;
-	memset(q->sector + QCOW2_AT_AUTOCLEAR, 0, 8);
+	memcpy(q->sector + QCOW2_AT_AUTOCLEAR, &bits, sizeof(bits));
 	r = bio_write_sync(q->blk.bio, q->sector, 512, 0);
 	if (!r)
 		r = bio_flush_sync(q->blk.bio);

@@ -217,7 +217,7 @@ static bool in_file(const struct qcow2 *q, uint64_t entry)
 {
 	struct q2_packed at = q2_packed_at(q, entry);
 
-	return at.host >= q->cluster_bytes &&
+	return !q->data && at.host >= q->cluster_bytes &&
 	       at.host < MAX(q->blk.bio->size_bytes, q->file_clusters << q->cluster_bits);
 }
 

@@ -32,11 +32,21 @@ static enum way way_of(const struct qcow2 *q, uint64_t guest, uint64_t entry)
 
 	if (entry & QCOW2_COMPRESSED)
 		return WAY_UNPACK;
+	if (!(entry & q->allocated) && !zero && q2_is_backed(q, guest))
+		return WAY_BACKING;
+	if (q->data) /* every cluster has its place, and nobody shares it */
+		return zero || !(entry & q->allocated) ? WAY_KEEP : WAY_IN_PLACE;
 	if (!(entry & QCOW2_OFFSET))
-		return !zero && q2_is_backed(q, guest) ? WAY_BACKING : WAY_NEW;
+		return WAY_NEW;
 	if (!(entry & QCOW2_COPIED))
 		return zero ? WAY_NEW : WAY_COPY;
 	return zero ? WAY_KEEP : WAY_IN_PLACE;
+}
+
+/* Of the cluster that `entry` has, or will have. */
+static uint64_t host_of(const struct qcow2 *q, uint64_t guest, uint64_t entry)
+{
+	return q->data ? guest << q->cluster_bits : entry & QCOW2_OFFSET;
 }
 
 /* The write at hand: what the step found out so far. */
@@ -77,9 +87,9 @@ static void limit_to_alike(const struct qcow2 *q, struct target *t)
 
 		if (way_of(q, t->guest + n, entry) != t->way)
 			break;
-		if (stays && (entry & QCOW2_OFFSET) != t->host + (n << q->cluster_bits))
+		if (stays && host_of(q, t->guest + n, entry) != t->host + (n << q->cluster_bits))
 			break;
-		if (!stays && !q2_entry_valid(q, entry))
+		if (!q2_entry_valid(q, t->guest + n, entry))
 			break;
 	}
 	limit_clusters(q, t, n);
@@ -116,18 +126,18 @@ static int find_target(struct q2_req *r, uint64_t len, struct target *t)
 				 (1u << q->slice_bits) - t->at));
 	t->entry = entry_at(t, 0);
 	t->way = way_of(q, t->guest, t->entry);
-	t->host = t->entry & QCOW2_OFFSET;
+	t->host = host_of(q, t->guest, t->entry);
+	if (!q2_entry_valid(q, t->guest, t->entry))
+		return q2_corrupt(q, "a cluster out of place", t->entry & QCOW2_OFFSET);
 	limit_to_alike(q, t);
-	if ((t->way == WAY_IN_PLACE || t->way == WAY_KEEP)
-	    ? !q2_host_valid(q, t->host, t->clusters << q->cluster_bits)
-	    : !q2_entry_valid(q, t->entry))
-		return q2_corrupt(q, "a cluster out of place", t->host);
-	return 0;
+	return q->data_raw ? q2_data_map(q, t->guest, t->clusters, t->slice, &r->wait) : 0;
 }
 
 /* Before a write there: never over metadata, whatever the tables say. */
 static int check_host(struct qcow2 *q, uint64_t host, uint64_t clusters)
 {
+	if (q->data)
+		return 0;
 	if ((host >> q->cluster_bits) + clusters > q->file_clusters)
 		q->wrote_past_end = true;
 	if (!q2_meta_any(q, host >> q->cluster_bits, clusters))
@@ -185,7 +195,7 @@ static void write_piece(struct q2_piece *piece)
 	for (unsigned int i = 0; i < piece->iovcnt; i++)
 		len += piece->iov[i].iov_len;
 	piece->xfer.done = written;
-	xfer_write(&piece->xfer, piece->r->q->blk.bio, piece->iov, piece->iovcnt, len,
+	xfer_write(&piece->xfer, piece->r->q->data_bio, piece->iov, piece->iovcnt, len,
 		   piece->data_offset);
 }
 
@@ -241,6 +251,9 @@ static int gather(struct q2_piece *piece, const struct target *t, bool fill)
 	uint64_t end = t->skip + t->len, tail = align_up(end, q->cluster_bytes);
 	int err = 0;
 
+	if (q->data && q->data_bio->is_device) /* it may end within the disk's last cluster */
+		tail = MIN(tail, MAX(q->data_bio->size_bytes - t->host, end));
+
 	piece->data_offset = piece->host + (fill ? 0 : t->skip);
 	if (fill)
 		err = add_filling(piece, 0, t->skip);
@@ -267,7 +280,7 @@ static int start_in_place(struct q2_req *r, const struct target *t)
 	piece->xfer.done = written;
 	if (req->op == BLK_WRITE && t->len == req->len_bytes) {
 		q2_req_advance(r, t->len);
-		xfer_write(&piece->xfer, q->blk.bio, req->iov, req->iovcnt, t->len,
+		xfer_write(&piece->xfer, q->data_bio, req->iov, req->iovcnt, t->len,
 			   t->host + t->skip);
 		return 0;
 	}
@@ -333,6 +346,15 @@ static int get_source(struct q2_req *r, const struct target *t, struct q2_cow **
 	return err;
 }
 
+/* Clusters for the target: any, or in an external file those that are meant for it. */
+static int take(struct q2_req *r, const struct target *t, struct q2_got *got)
+{
+	if (!r->q->data)
+		return q2_take(r->q, t->clusters, &r->wait, got);
+	*got = (struct q2_got){.cluster = t->guest, .count = t->clusters};
+	return 0;
+}
+
 static int start_new(struct q2_req *r, struct target *t)
 {
 	struct qcow2 *q = r->q;
@@ -347,7 +369,7 @@ static int start_new(struct q2_req *r, struct target *t)
 	if (has_source && partial)
 		err = get_source(r, t, &cow);
 	if (!err)
-		err = q2_take(q, t->clusters, &r->wait, &got);
+		err = take(r, t, &got);
 	if (err) {
 		if (cow)
 			q2_cow_put(q, cow);
@@ -359,7 +381,7 @@ static int start_new(struct q2_req *r, struct target *t)
 		q2_cow_put(q, cow);
 		return err;
 	}
-	return start_alloc(r, t, got.cluster << q->cluster_bits, true,
+	return start_alloc(r, t, got.cluster << q->cluster_bits, !q->data,
 			   cow || (partial && !got.zeroed), cow);
 }
 

@@ -48,13 +48,14 @@ static bool skips(const struct qcow2 *q, const struct area *a, uint64_t i, bool 
 		return false;
 	if (q->header.version >= 3 && (entry & QCOW2_ZERO))
 		return true;
-	return !(entry & QCOW2_OFFSET) && (is_discard || !q2_is_backed(q, a->guest + i));
+	return !(entry & q->allocated) && (is_discard || !q2_is_backed(q, a->guest + i));
 }
 
 /* The cluster stays under the zero flag. */
 static bool stays(const struct qcow2 *q, uint64_t entry)
 {
-	return q->header.version >= 3 && (entry & QCOW2_COPIED) && !(entry & QCOW2_COMPRESSED);
+	return q->header.version >= 3 && ((entry & QCOW2_COPIED) || q->data) &&
+	       !(entry & QCOW2_COMPRESSED);
 }
 
 static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
@@ -74,7 +75,7 @@ static void limit_area(const struct qcow2 *q, struct area *a, bool is_discard)
 			break;
 		if (a->host && (entry & QCOW2_OFFSET) != a->host + (n << q->cluster_bits))
 			break;
-		if (!a->host && !q2_entry_valid(q, entry))
+		if (!a->host && !q2_entry_valid(q, a->guest + n, entry))
 			break; /* next time it is the first, and checked */
 	}
 	a->count = n;
@@ -84,10 +85,10 @@ static int check_area(struct qcow2 *q, const struct area *a)
 {
 	uint64_t first = entry_at(a, 0);
 
-	if (a->host ? !q2_host_valid(q, a->host, a->count << q->cluster_bits)
-		    : !q2_entry_valid(q, first))
+	if (a->host ? !q2_data_valid(q, a->guest, a->host, a->count << q->cluster_bits)
+		    : !q2_entry_valid(q, a->guest, first))
 		return q2_corrupt(q, "a cluster out of place", first & QCOW2_OFFSET);
-	if (a->host && q2_meta_any(q, a->host >> q->cluster_bits, a->count))
+	if (a->host && !q->data && q2_meta_any(q, a->host >> q->cluster_bits, a->count))
 		return q2_corrupt(q, "a data cluster that is metadata as well", a->host);
 	return 0;
 }
@@ -134,9 +135,9 @@ static int zero_area(struct q2_req *r, struct area *a)
 	set_zero(q, a);
 	q2_piece_lock(piece, a->guest, a->count, a->slice);
 	piece->op.done = punched;
-	q->blk.bio->ops->fallocate(q->blk.bio, &piece->op,
-				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, a->host,
-				   a->count << q->cluster_bits);
+	q->data_bio->ops->fallocate(q->data_bio, &piece->op,
+				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, a->host,
+				    a->count << q->cluster_bits);
 	return 0;
 }
 
@@ -205,6 +206,8 @@ int q2_zero_step(struct q2_req *r)
 	uint64_t table_end = ((guest >> q->l2_bits) + 1) << q->l2_bits << q->cluster_bits;
 	bool is_discard = req->op == BLK_DISCARD, is_old = q->header.version < 3;
 
+	if (q->data_raw)
+		return q2_data_zero_step(r);
 	if (is_discard && is_old && q->backing) {
 		q2_req_advance(r, len);
 		return 0;

@@ -12,6 +12,7 @@
 #define HOST 0x00fffffffffffe00ull
 #define COPIED (1ull << 63)
 #define PACKED (1ull << 62)
+#define DATA_FILE 4
 
 /* What the header says. */
 struct head {
@@ -73,7 +74,9 @@ static bool read_head(struct judge *judge, struct head *head)
 	if (head->version < 3)
 		return true;
 	head->zstd = field(judge, 72, 8) & 8 && field(judge, 104, 1) == 1;
-	if (field(judge, 72, 8) & ~8ull)
+	if (!(field(judge, 72, 8) & DATA_FILE) != !judge->data)
+		return damaged(judge, "a data file, or none");
+	if (field(judge, 72, 8) & ~(8ull | DATA_FILE))
 		return damaged(judge, "incompatible features 0x%llx",
 			       (unsigned long long)field(judge, 72, 8));
 	return field(judge, 96, 4) == 4 || damaged(judge, "refcounts of other than 16 bits");
@@ -145,10 +148,22 @@ static uint64_t packed_at(uint32_t bits, uint64_t entry, uint64_t *len)
 	return at;
 }
 
-static bool count_entry(struct count *count, uint64_t entry)
+/* In a data file everything has its place, and nothing is counted. */
+static bool check_place(struct count *count, uint64_t guest, uint64_t entry)
+{
+	uint64_t host = entry & HOST;
+
+	return (!(entry & PACKED) && (!host || host == guest << count->head.bits) &&
+		(host || !(entry & COPIED) || !guest)) ||
+	       damaged(count->judge, "out of its place: %llx", (unsigned long long)entry);
+}
+
+static bool count_entry(struct count *count, uint64_t guest, uint64_t entry)
 {
 	uint64_t at, len;
 
+	if (count->judge->data)
+		return check_place(count, guest, entry);
 	if (!(entry & PACKED))
 		return !(entry & HOST) || (refer_cluster(count, entry & HOST, "a cluster") &&
 					   (!count->in_use || check_flag(count, entry, "a cluster")));
@@ -173,7 +188,8 @@ static bool count_tables(struct count *count, uint64_t l1, uint64_t entries)
 		    (count->in_use && !check_flag(count, l2, "an L2 table")))
 			return false;
 		for (uint64_t k = 0; k < per_table; k++) {
-			if (!count_entry(count, entry_at(count->judge, l2 & HOST, k)))
+			if (!count_entry(count, i * per_table + k,
+					 entry_at(count->judge, l2 & HOST, k)))
 				return false;
 		}
 	}
@@ -317,6 +333,8 @@ static bool read_part(struct judge *judge, const struct head *head, uint64_t l1,
 		free(all);
 	} else if (head->version >= 3 && (entry & 1)) {
 		memset(out, 0, len);
+	} else if (judge->data && (entry & (HOST | COPIED))) {
+		copy(judge->data, judge->data_size, at, len, out);
 	} else if (entry & HOST) {
 		copy(judge->bytes, judge->size, (entry & HOST) + skip, len, out);
 	} else {

@@ -15,6 +15,8 @@ struct judge {
 	const unsigned char *below; /* the raw file that lies below, or NULL */
 	uint64_t below_size;
 	uint64_t grown_size;        /* leaks count up to here, past the end as well; or 0 */
+	const unsigned char *data;  /* the external data file, or NULL */
+	uint64_t data_size;
 
 	/* verdict */
 	uint64_t leaks;             /* clusters that are counted too high */

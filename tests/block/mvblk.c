@@ -2,10 +2,11 @@
 /*
  * mvblk: the block layer from the command line, with qemu-io's habits.
  *
- *     mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-C SIZE] [-c COMMAND]... FILE
+ *     mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-d FILE] [-C SIZE] [-c COMMAND]... FILE
  *
  *     -r read-only   -n O_DIRECT   -f the format (default: by the file's name)
- *     -b follow backing files, -B of DIR alone   -C size of the metadata cache
+ *     -b follow backing files, -B of DIR alone   -d the external data file
+ *     -C size of the metadata cache
  *
  * Commands, from stdin where there is no -c:
  *
@@ -363,8 +364,8 @@ static void run_lines(void)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-C SIZE] "
-		"[-c COMMAND]... FILE (see the head of tests/block/mvblk.c)\n");
+	fprintf(stderr, "usage: mvblk [-r] [-n] [-f raw|qcow2] [-b | -B DIR] [-d FILE] "
+		"[-C SIZE] [-c COMMAND]... FILE (see the head of tests/block/mvblk.c)\n");
 	exit(2);
 }
 
@@ -389,13 +390,15 @@ static int parse_args(int argc, char **argv, struct blk_options *opts, const cha
 {
 	int count = 0, option;
 
-	while ((option = getopt(argc, argv, "+rnbB:f:C:c:")) != -1) {
+	while ((option = getopt(argc, argv, "+rnbB:d:f:C:c:")) != -1) {
 		opts->readonly |= option == 'r';
 		opts->direct |= option == 'n';
 		if (option == 'b' || option == 'B')
 			opts->backing = BLK_BACKING_ON;
 		if (option == 'B')
 			opts->backing_dir = optarg;
+		if (option == 'd')
+			opts->data_file = optarg;
 		if (option == 'f')
 			set_format(opts, optarg);
 		if (option == 'C')

@@ -310,11 +310,17 @@ static bool step_here(struct sim *sim)
 
 bool sim_step(struct sim *sim)
 {
-	if (!sim->below)
+	struct sim *first = sim->below, *second = sim->data;
+
+	if (!first && !second)
 		return step_here(sim);
-	if (rnd(&sim->seed) % 2)
-		return step_here(sim) || sim_step(sim->below);
-	return sim_step(sim->below) || step_here(sim);
+	if (rnd(&sim->seed) % 2 && step_here(sim))
+		return true;
+	if (second && rnd(&sim->seed) % 2) {
+		first = sim->data;
+		second = sim->below;
+	}
+	return (first && sim_step(first)) || (second && sim_step(second)) || step_here(sim);
 }
 
 void sim_run(struct sim *sim)
@@ -386,6 +392,13 @@ int sim_open_below(void *arg, const char *file, const char *format, struct blk *
 	return raw_create(&sim->below->bio, file, true, out);
 }
 
+int sim_open_data(void *arg, const char *file, struct blk **out)
+{
+	struct sim *sim = arg;
+
+	return out ? raw_create(&sim->data->bio, file, false, out) : 0;
+}
+
 static void drop_queue(struct sim *sim)
 {
 	while (sim->queue) {
@@ -401,6 +414,7 @@ void sim_destroy(struct sim *sim)
 	if (!sim)
 		return;
 	sim_destroy(sim->below);
+	sim_destroy(sim->data);
 	drop_queue(sim);
 	drop_writes(sim);
 	free(sim->writes);
@@ -479,6 +493,8 @@ void sim_cut(struct sim *sim, unsigned int chance)
 	drop_writes(sim);
 	sim->durable_size = MIN(sim->durable_size, sim->size);
 	sim->dead = true;
+	if (sim->data)
+		sim_cut(sim->data, chance);
 }
 
 void sim_power_on(struct sim *sim)
@@ -497,4 +513,6 @@ void sim_power_on(struct sim *sim)
 	sim->bio.size_bytes = size;
 	sim->bio.flushing.err = 0;
 	sim->dead = false;
+	if (sim->data)
+		sim_power_on(sim->data);
 }

@@ -48,14 +48,17 @@ struct sim {
 	unsigned int no_space;  /* of 256 demands for space alone this many fail */
 	bool hold_reads;        /* they wait */
 	struct sim *below;      /* of the backing file: steps with this one */
+	struct sim *data;       /* of the external data file: steps, and is cut, with this one */
 	bool dead;              /* the power is cut: nothing works or changes any more */
 	uint64_t high;          /* how far `now` and `durable` were used */
 };
 
 struct sim *sim_create(uint64_t seed);
-void sim_destroy(struct sim *sim); /* what lies below, too */
+void sim_destroy(struct sim *sim); /* the other files, too */
 /* struct qcow2_options.open_backing, of raw files; `sim` is its arg. */
 int sim_open_below(void *sim, const char *file, const char *format, struct blk **out);
+/* struct qcow2_options.open_data: of sim->data, which the test made. */
+int sim_open_data(void *sim, const char *file, struct blk **out);
 
 /* The content of `path` becomes the disk's, durably. */
 void sim_load(struct sim *sim, const char *path);

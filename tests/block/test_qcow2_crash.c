@@ -9,6 +9,8 @@
  */
 #include "harness.h"
 
+#include <endian.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@ struct scene {
 	enum { HERE, BELOW, PACKED, PACKED_ABOVE } where; /* the filling: in the image, in a raw
 		file below, compressed, or compressed with its second half only below */
 	enum { PLENTY, SHORT, DEVICE } space;
+	enum { NO_DATA_FILE, DATA_FILE, RAW_DATA_FILE, UNMAPPED } data; /* raw, but not yet said so */
 };
 
 static const struct scene scenes[] = {
@@ -69,17 +72,29 @@ static const struct scene scenes[] = {
 	{"a full device", "compat=1.1", 64, 0, 16384, 600, 0, false, HERE, DEVICE},
 	{"a full device, version 2", "compat=0.10,cluster_size=512", 16, 0, 16384, 300, 1000,
 	 false, HERE, DEVICE},
+	{"data file", "compat=1.1", 64, 1000, 16384, 600, 4000, false, HERE, PLENTY, DATA_FILE},
+	{"data file, small clusters", "compat=1.1,cluster_size=512", 24, 0, 16384, 600, 8192, false,
+	 HERE, PLENTY, DATA_FILE},
+	{"data file, backing", "compat=1.1,cluster_size=4k", 64, 1000, 16384, 300, 10000, false,
+	 BELOW, PLENTY, DATA_FILE},
+	{"data file, no space", "compat=1.1,cluster_size=512", 16, 0, 16384, 600, 8192, false,
+	 HERE, SHORT, DATA_FILE},
+	{"raw data file", "compat=1.1", 64, 1000, 16384, 600, 4000, false, HERE, PLENTY,
+	 RAW_DATA_FILE},
+	{"raw data file, entries to be made", "compat=1.1,cluster_size=4k", 64, 1000, 16384, 600,
+	 0, false, HERE, PLENTY, UNMAPPED},
 };
 
 static char bases[ARRAY_LEN(scenes)][128];
 
-static const char *image, *raw;
+static const char *image, *raw, *data;
 static unsigned long cuts, closings, asked, leaking;
 
 static struct blk *open_sim(struct sim *sim, uint32_t cache_bytes)
 {
 	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
-				     .open_backing = sim_open_below, .arg = sim};
+				     .open_backing = sim_open_below,
+				     .open_data = sim->data ? sim_open_data : NULL, .arg = sim};
 	struct blk *blk;
 
 	sim->in_order = true; /* nothing else to do while opening */
@@ -127,37 +142,84 @@ static void make_from_raw(const struct scene *scene, const char *path)
 		assert_int_equal(shell("qemu-img convert -f raw -c -O qcow2 -o %s %s %s",
 				       scene->options, filling, path), 0);
 	else
-		assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw -o %s %s %lluM",
-				       filling, scene->options, path,
+		assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw -o %s%s%s %s %lluM",
+				       filling, scene->options, scene->data ? ",data_file=" : "",
+				       scene->data ? data : "", path,
 				       (unsigned long long)scene->disk_mib), 0);
 	if (scene->where == PACKED_ABOVE)
 		assert_int_equal(shell("qemu-io -f qcow2 -c 'write -q -c -s %s 0 %llu' %s", filling,
 				       (unsigned long long)end / 2, path), 0);
 }
 
-static void make_here(const struct scene *scene, const char *path)
+static struct sim *sim_of(const struct scene *scene, const char *path, uint64_t seed)
 {
-	struct sim *sim = sim_create(1);
-	struct blk *blk;
+	struct sim *sim = sim_create(seed);
+	char name[160];
 
-	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s %lluM", scene->options, path,
-			       (unsigned long long)scene->disk_mib), 0);
 	sim_load(sim, path);
-	blk = open_sim(sim, 0);
+	if (!scene->data)
+		return sim;
+	snprintf(name, sizeof(name), "%s.data", path);
+	sim->data = sim_create(seed + 1);
+	sim_load(sim->data, name);
+	return sim;
+}
+
+/* As QEMU made them before it made all entries at once. */
+static void drop_tables(const char *path)
+{
+	static const unsigned char none[512];
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint64_t l1;
+
+	assert_int_equal(pread(fd, &l1, 8, 40), 8);
+	assert_int_equal(pwrite(fd, none, sizeof(none), (off_t)be64toh(l1)), sizeof(none));
+	close(fd);
+	assert_int_equal(shell("qemu-img check -r leaks %s", path), 0);
+}
+
+/* The image names the data file that qemu-img will be shown after a crash. */
+static void make_empty(const struct scene *scene, const char *path)
+{
+	char more[200] = "";
+
+	if (scene->data)
+		snprintf(more, sizeof(more), ",data_file=%s,data_file_raw=%s", data,
+			 scene->data == DATA_FILE ? "off" : "on");
+	assert_int_equal(shell("qemu-img create -f qcow2 -o %s%s %s %lluM", scene->options, more,
+			       path, (unsigned long long)scene->disk_mib), 0);
+	if (scene->data == UNMAPPED)
+		drop_tables(path);
+}
+
+static void fill_base(const struct scene *scene, const char *path)
+{
+	struct sim *sim = sim_of(scene, path, 1);
+	struct blk *blk = open_sim(sim, 0);
+	char name[160];
+
 	fill(sim, blk, scene);
 	assert_int_equal(blk_close(blk), 0);
 	sim_save(sim, path);
+	snprintf(name, sizeof(name), "%s.data", path);
+	if (sim->data)
+		sim_save(sim->data, name);
 	sim_destroy(sim);
-	assert_int_equal(shell("qemu-img check %s", path), 0);
+	if (!scene->data)
+		assert_int_equal(shell("qemu-img check %s", path), 0);
 }
 
 static void make_base(const struct scene *scene, char *path)
 {
 	snprintf(path, sizeof(bases[0]), "%s/base%d.qcow2", temp_dir(), (int)(scene - scenes));
 	if (scene->where == HERE)
-		make_here(scene, path);
+		make_empty(scene, path);
 	else
 		make_from_raw(scene, path);
+	if (scene->data)
+		assert_int_equal(shell("mv %s %s.data", data, path), 0);
+	if (scene->where == HERE)
+		fill_base(scene, path);
 	if (scene->snapshot)
 		assert_int_equal(shell("qemu-img snapshot -c one %s", path), 0);
 }
@@ -191,6 +253,8 @@ static void set_manners(struct crash *c)
 	sim->no_zero_range = rnd(seed) % 4 == 0;
 	sim->no_fallocate = rnd(seed) % 8 == 0;
 	sim->short_reads = rnd(seed) % 4 == 0;
+	if (sim->data)
+		sim->data->no_punch = sim->no_punch;
 	sim->limit = 0;
 	sim->no_space = 0;
 	if (c->scene->space == SHORT) {
@@ -263,6 +327,8 @@ static void ask_qemu(const struct crash *c, const struct judge *judge)
 
 	asked++;
 	sim_save_durable(c->sim, image);
+	if (c->sim->data)
+		sim_save_durable(c->sim->data, data);
 	r = shell("qemu-img check -f qcow2 %s", image);
 	if (r != (judge->leaks ? 3 : 0))
 		fail_crash(c, "qemu-img has another opinion");
@@ -292,6 +358,10 @@ static void check_image(struct crash *c, bool closed)
 		judge.below = c->sim->below->now;
 		judge.below_size = c->sim->below->size;
 	}
+	if (c->sim->data) {
+		judge.data = c->sim->data->durable;
+		judge.data_size = c->sim->data->durable_size;
+	}
 	if (!judge_check(&judge))
 		fail_crash(c, judge.why);
 	if (closed && !c->work->failed && judge.leaks > c->leaks)
@@ -304,6 +374,9 @@ static void check_image(struct crash *c, bool closed)
 		fail_crash(c, judge.why);
 	if (work_compare(c->work, c->sectors))
 		fail_crash(c, "sectors lost");
+	if (c->scene->data > DATA_FILE &&
+	    memcmp(c->sectors, judge.data + c->work->first * 512, c->work->sectors * 512) != 0)
+		fail_crash(c, "the data file is another disk");
 	if (rnd(&c->state) % (every ? strtoull(every, NULL, 0) : 4) == 0)
 		ask_qemu(c, &judge);
 }
@@ -316,14 +389,14 @@ static void crash(uint64_t seed)
 					    ARRAY_LEN(scenes));
 
 	c.scene = &scenes[which];
-	c.sim = sim_create(rnd(&c.state));
-	sim_load(c.sim, bases[which]);
+	c.sim = sim_of(c.scene, bases[which], rnd(&c.state));
 	c.sectors = malloc(c.scene->sectors * 512);
 	c.work = work_create(NULL, c.scene->first, c.scene->sectors, rnd(&c.state));
 	c.work->max_len = c.scene->max_len;
 	c.work->discards = (unsigned int)(rnd(&c.state) % 6);
 	c.work->flushes = (unsigned int)(rnd(&c.state) % 3);
-	c.work->idle_discards = c.scene->where == BELOW || c.scene->where == PACKED_ABOVE;
+	c.work->idle_discards = c.scene->where == BELOW || c.scene->where == PACKED_ABOVE ||
+			       c.scene->data > DATA_FILE;
 	c.work->may_fail = c.scene->space != PLENTY;
 	work_assume(c.work, 1, c.scene->filled);
 	check_image(&c, work_and_cut(&c));
@@ -362,5 +435,6 @@ int main(void)
 	}
 	image = temp_path("cut.qcow2");
 	raw = temp_path("cut.raw");
+	data = temp_path("cut.data");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

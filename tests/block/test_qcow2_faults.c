@@ -17,12 +17,13 @@
 #include "util/util.h"
 #include "work.h"
 
-static const char *image, *raw;
+static const char *image, *raw, *data_file;
 
 static int open_sim(struct sim *sim, uint32_t cache_bytes, struct blk **out)
 {
 	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
-				     .open_backing = sim_open_below, .arg = sim};
+				     .open_backing = sim_open_below,
+				     .open_data = sim->data ? sim_open_data : NULL, .arg = sim};
 	int r;
 
 	sim->in_order = true;
@@ -50,24 +51,41 @@ struct fault {
 	uint64_t sectors;
 	uint64_t filled; /* of these, with tag 1 */
 	bool backed;
+	const char *data; /* the image's data file, or NULL */
+	bool in_data;     /* that is the file which fails */
 	int error;
 	bool for_good;
 };
 
+/* Both files, the one to fail at operation `n`, which comes back. */
+static struct sim *load(const struct fault *fault, long n, struct sim *sim)
+{
+	struct sim *failing = sim;
+
+	sim_load(sim, fault->base);
+	if (fault->data) {
+		sim->data = sim_create(4);
+		sim_load(sim->data, fault->data);
+	}
+	if (fault->in_data)
+		failing = sim->data;
+	/* The model has no half sectors, as memory in odd pieces may leave them. */
+	failing->short_writes = n % 2 && !fault->in_data;
+	failing->fail_after = n;
+	failing->fail_errno = fault->error;
+	failing->fail_from_then_on = fault->for_good;
+	return failing;
+}
+
 /* Returns false once the work ends before operation `n`. */
 static bool fail_at(const struct fault *fault, long n)
 {
-	struct sim *sim = sim_create(3);
+	struct sim *sim = sim_create(3), *failing = load(fault, n, sim);
 	struct work *work;
 	struct blk *blk;
 	bool came;
 	int r;
 
-	sim_load(sim, fault->base);
-	sim->short_writes = n % 2;
-	sim->fail_after = n;
-	sim->fail_errno = fault->error;
-	sim->fail_from_then_on = fault->for_good;
 	capture_log_start();
 	work = work_create(NULL, 0, fault->sectors, 99);
 	work->max_len = 100;
@@ -82,8 +100,10 @@ static bool fail_at(const struct fault *fault, long n)
 			work_closed(work);
 	}
 	capture_log_end();
-	came = sim->fail_after < -1;
+	came = failing->fail_after < -1;
 	sim_save(sim, image);
+	if (sim->data)
+		sim_save(sim->data, data_file);
 	r = shell("qemu-img check -f qcow2 %s", image);
 	if (r != 0 && r != 3)
 		fail_msg("%s, operation %ld, %s: qemu-img check: %d", fault->base, n,
@@ -149,6 +169,20 @@ static void source_faults(const char *options, const char *name, bool backed, ui
 	every_fault((struct fault){.base = base, .filled = 3000, .backed = backed}, options, seed);
 }
 
+/* Either of two files fails. */
+static void data_file_faults(const char *options, const char *name, uint64_t *seed)
+{
+	const char *base = temp_path(name), *copy = temp_path("copy.data");
+
+	assert_int_equal(shell("qemu-img create -f qcow2 -o data_file=%s,%s %s 8M", data_file, options,
+			       base), 0);
+	assert_int_equal(shell("(qemu-io -f qcow2 -c 'write -P 0 0 1M' %s && cp %s %s)", base, data_file,
+			       copy), 0);
+	for (int in_data = 0; in_data < 2; in_data++)
+		every_fault((struct fault){.base = base, .data = copy, .in_data = in_data}, options,
+			    seed);
+}
+
 static void test_faults(void **state)
 {
 	uint64_t seed = test_seed(5);
@@ -159,6 +193,8 @@ static void test_faults(void **state)
 	source_faults("compat=1.1", "over.qcow2", true, &seed);
 	source_faults("compat=0.10,cluster_size=4k", "over2.qcow2", true, &seed);
 	source_faults("compat=1.1,cluster_size=4k", "packed.qcow2", false, &seed);
+	data_file_faults("cluster_size=4k", "data.qcow2", &seed);
+	data_file_faults("data_file_raw=on", "raw.qcow2", &seed);
 }
 
 static void note_result(struct blk_req *req, int err)
@@ -415,5 +451,6 @@ int main(void)
 	}
 	image = temp_path("fault.qcow2");
 	raw = temp_path("fault.raw");
+	data_file = temp_path("fault.data");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -205,6 +205,61 @@ uint64_t fuzz_below_bytes(void)
 	return file.below_size;
 }
 
+/* --- the data file: it swallows what is written, and is all one byte --- */
+
+static uint64_t bytes_of(const struct iovec *iov, unsigned int iovcnt)
+{
+	uint64_t len = 0;
+
+	while (iovcnt--)
+		len += iov++->iov_len;
+	return len;
+}
+
+static void data_readv(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+		       unsigned int iovcnt, uint64_t offset)
+{
+	for (unsigned int i = 0; i < iovcnt; i++)
+		memset(iov[i].iov_base, 0xdd, iov[i].iov_len);
+	complete(op, (int64_t)bytes_of(iov, iovcnt));
+}
+
+static void data_writev(struct bio *bio, struct loop_op *op, const struct iovec *iov,
+			unsigned int iovcnt, uint64_t offset)
+{
+	if (file.flags & FUZZ_READONLY)
+		abort();
+	complete(op, (int64_t)bytes_of(iov, iovcnt));
+}
+
+static void data_fallocate(struct bio *bio, struct loop_op *op, int mode, uint64_t offset,
+			   uint64_t len)
+{
+	complete(op, file.flags & FUZZ_NO_PUNCH ? -EOPNOTSUPP : 0);
+}
+
+static const struct bio_ops data_ops = {
+	.readv = data_readv,
+	.writev = data_writev,
+	.fdatasync = file_fdatasync,
+	.fallocate = data_fallocate,
+	.defer = file_defer,
+	.begin_sync = file_begin_sync,
+	.run_sync = file_run_sync,
+	.truncate = file_truncate,
+	.destroy = file_destroy,
+};
+
+static int open_data(void *arg, const char *name, struct blk **out)
+{
+	static struct bio bio;
+
+	bio = (struct bio){.ops = &data_ops, .io_align = 1, .mem_align = 1,
+			   .size_bytes = 1ull << (strlen(name) % 48),
+			   .is_device = file.flags & FUZZ_DEVICE};
+	return out ? raw_create(&bio, name, file.flags & FUZZ_READONLY, out) : 0;
+}
+
 /* --- for targets --- */
 
 void fuzz_file_load(const uint8_t *bytes, size_t len, unsigned int flags)
@@ -230,6 +285,7 @@ int fuzz_open(unsigned int flags, struct blk **out)
 		.readonly = flags & FUZZ_READONLY,
 		.cache_bytes = flags & FUZZ_SMALL_CACHE ? 1 : 0,
 		.open_backing = flags & FUZZ_BACKING ? open_below : NULL,
+		.open_data = flags & FUZZ_BACKING ? open_data : NULL,
 	};
 
 	file.flags = flags;

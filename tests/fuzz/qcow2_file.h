@@ -21,7 +21,7 @@ enum fuzz_flag {
 	FUZZ_LAST_FIRST = 16, /* the order in which operations complete */
 	FUZZ_WAIT = 32,       /* one request at a time */
 	FUZZ_SMALL_CACHE = 64,
-	FUZZ_BACKING = 128,   /* what the image says lies below it is there */
+	FUZZ_BACKING = 128,   /* what the image says lies below it is there, and its data file */
 };
 
 /* The file becomes `bytes`; len <= FUZZ_FILE_MAX. */
