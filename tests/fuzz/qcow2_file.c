@@ -278,6 +278,13 @@ const uint8_t *fuzz_file_bytes(uint64_t *size)
 	return file.bytes;
 }
 
+struct bio *fuzz_bio(unsigned int flags)
+{
+	file.bio = (struct bio){.ops = &file_ops, .io_align = 1, .mem_align = 1,
+				.size_bytes = file.size, .is_device = flags & FUZZ_DEVICE};
+	return &file.bio;
+}
+
 int fuzz_open(unsigned int flags, struct blk **out)
 {
 	struct qcow2_options opts = {
@@ -290,7 +297,5 @@ int fuzz_open(unsigned int flags, struct blk **out)
 
 	file.flags = flags;
 	file.below_size = 0;
-	file.bio = (struct bio){.ops = &file_ops, .io_align = 1, .mem_align = 1,
-				.size_bytes = file.size, .is_device = flags & FUZZ_DEVICE};
-	return qcow2_create(&file.bio, &opts, out);
+	return qcow2_create(fuzz_bio(flags), &opts, out);
 }

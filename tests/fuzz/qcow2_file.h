@@ -30,6 +30,8 @@ void fuzz_file_load(const uint8_t *bytes, size_t len, unsigned int flags);
 const uint8_t *fuzz_file_bytes(uint64_t *size);
 uint64_t fuzz_below_bytes(void); /* of the backing file, if one was opened; else 0 */
 
+/* The file itself, for what opens it otherwise; one use at a time. */
+struct bio *fuzz_bio(unsigned int flags);
 /* Open it, FUZZ_READONLY or not. 0 or -errno. */
 int fuzz_open(unsigned int flags, struct blk **out);
 /* Complete all operations, and what they lead to; abort where that would not end. */
