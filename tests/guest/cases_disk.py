@@ -83,6 +83,28 @@ def blk_qcow2(host):
         check_content(host.qcow2_to_raw(path))
 
 
+def blk_libqcow(host):
+    """What libqcow reads: version 1, encrypted images, and others where it is asked for."""
+    need("qemu-img")
+    raw = host.disk("full.raw", DISK_SECTORS * SECTOR, expected_content())
+    password = host.tmp / "password"
+    password.write_text("s3cret\n")
+    secret = ["--object", f"secret,id=s,file={password}"]
+    aes = ["-o", "encrypt.format=aes,encrypt.key-secret=s"]
+    image = host.tmp / "image"
+    for kind, more, options in (
+            ("qcow", [], "format=qcow"),
+            ("qcow", secret + aes, f"format=qcow,password-file={password}"),
+            ("qcow2", secret + aes, f"format=qcow2,password-file={password}"),
+            ("qcow2", ["-c"], "format=qcow2,reader=libqcow")):
+        password.write_text("s3cret")  # QEMU takes all of it
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, *more, raw, image],
+                       check=True)
+        password.write_text("s3cret\n")
+        result = host.passes("blk", "--disk", f"{image},readonly,{options}", cmdline="written")
+        check("read-only\n" in result.out, result)
+
+
 def blk_iso(host):
     """A name in .iso is a read-only disk, also of a file that cannot be written."""
     path = host.disk("disk.iso", DISK_SECTORS * SECTOR, expected_content())
@@ -214,6 +236,7 @@ CASES = {
     "virtio-regs": virtio_regs,
     "blk-raw": blk_raw,
     "blk-qcow2": blk_qcow2,
+    "blk-libqcow": blk_libqcow,
     "blk-iso": blk_iso,
     "blk-limits": blk_limits,
     "blk-no-exits": blk_no_exits,
