@@ -340,6 +340,52 @@ static void test_short_deflate(void **state)
 	assert_int_equal(blk_close(blk), 0);
 }
 
+/* Bytes changed at random where tables are: whatever comes of it, every read ends, and we live. */
+static void mutate(enum blk_format format, const char *source, unsigned int rounds)
+{
+	struct blk_options opts = options(format);
+	uint64_t state = test_seed(23);
+	static unsigned char buf[1 << 20];
+	unsigned int opened = 0, failed = 0;
+	uint64_t tables[2];
+	struct blk *blk;
+
+	assert_int_equal(shell("cp %s %s", source, image), 0);
+	tables[0] = image_base(L1);
+	tables[1] = image_base(L2);
+	for (unsigned int i = 0; i < rounds; i++) {
+		assert_int_equal(shell("cp %s %s", source, image), 0);
+		for (unsigned int n = 1 + rnd(&state) % 4; n; n--) {
+			uint64_t table = i % 5 ? tables[i % 2] : 0;
+			uint64_t at = table + rnd(&state) % (table ? 512 : 80);
+
+			image_put(at, 1, rnd(&state));
+		}
+		capture_log_start();
+		if (blk_open(loop, &opts, &blk) == 0) {
+			opened++;
+			for (uint64_t at = 0; at + sizeof(buf) <= blk_info(blk)->size_bytes &&
+			     at < 4 * sizeof(buf); at += sizeof(buf))
+				failed += do_read(loop, blk, buf, sizeof(buf), at) != 0;
+			assert_int_equal(blk_close(blk), 0);
+		}
+		capture_log_end();
+		assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	}
+	print_message("%u of %u opened, %u reads failed\n", opened, rounds, failed);
+}
+
+static void test_mutants(void **state)
+{
+	const char *source = temp_path("mutant");
+	const char *text = make_file("source", "xyzzy123", 1 << 19);
+
+	shell("qemu-img convert -f raw -O qcow -c %s %s", text, source);
+	mutate(BLK_FORMAT_QCOW, source, 60);
+	shell("qemu-img convert -f raw -O qcow2 -o cluster_size=4k -c %s %s", text, source);
+	mutate(BLK_FORMAT_QCOW2, source, 60);
+}
+
 static void test_locks(void **state)
 {
 	struct blk_options opts = options(BLK_FORMAT_QCOW);
@@ -375,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_compressed_of_no_size),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_short_deflate),
+		cmocka_unit_test(test_mutants),
 		cmocka_unit_test(test_locks),
 	};
 	int r;
