@@ -14,7 +14,7 @@
 
 struct bio;
 
-/* All mandatory. Transfers may be short; `op->done` gets bytes or 0, or -errno. */
+/* Mandatory unless it says otherwise. Transfers may be short; `op->done` gets bytes or 0, or -errno. */
 struct bio_ops {
 	void (*readv)(struct bio *bio, struct loop_op *op, const struct iovec *iov,
 		      unsigned int iovcnt, uint64_t offset);
@@ -36,6 +36,11 @@ struct bio_ops {
 	void (*run_sync)(struct bio *bio);
 	/* Synchronous: set the size of a regular file. 0 or -errno. */
 	int (*truncate)(struct bio *bio, uint64_t size_bytes);
+	/*
+	 * Optional, synchronous: whether `offset` is in a hole, which reads as zeroes; `*len` is
+	 * shortened to where that changes.
+	 */
+	bool (*is_hole)(struct bio *bio, uint64_t offset, uint64_t *len);
 	void (*destroy)(struct bio *bio);
 };
 

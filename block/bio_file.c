@@ -139,6 +139,25 @@ static int file_truncate(struct bio *bio, uint64_t size_bytes)
 	return ftruncate(to_file(bio)->file.fd, (off_t)size_bytes) < 0 ? -errno : 0;
 }
 
+static bool file_is_hole(struct bio *bio, uint64_t offset, uint64_t *len)
+{
+	int fd = to_file(bio)->file.fd;
+	off_t data = lseek(fd, (off_t)offset, SEEK_DATA), hole;
+
+	if (data < 0 && errno == ENXIO)
+		return true; /* to the end of the file */
+	if (data < 0)
+		return false;
+	if ((uint64_t)data > offset) {
+		*len = MIN(*len, (uint64_t)data - offset);
+		return true;
+	}
+	hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	if (hole > (off_t)offset)
+		*len = MIN(*len, (uint64_t)hole - offset);
+	return false;
+}
+
 static void file_destroy(struct bio *bio)
 {
 	struct bio_file *f = to_file(bio);
@@ -159,6 +178,7 @@ static const struct bio_ops bio_file_ops = {
 	.begin_sync = file_begin_sync,
 	.run_sync = file_run_sync,
 	.truncate = file_truncate,
+	.is_hole = file_is_hole,
 	.destroy = file_destroy,
 };
 

@@ -38,6 +38,16 @@ const struct blk_info *blk_info(const struct blk *blk)
 	return &blk->info;
 }
 
+int blk_map(struct blk *blk, uint64_t offset, uint64_t len, struct blk_extent *out)
+{
+	if (!len || !range_fits(offset, len, blk->info.size_bytes))
+		return -EINVAL;
+	if (!blk->ops->map)
+		return -ENOTSUP;
+	*out = (struct blk_extent){.len_bytes = len, .file = blk->name};
+	return blk->ops->map(blk, offset, len, out);
+}
+
 /* --- requests --- */
 
 /* In blk_req.priv, for a request that is answered here. */

@@ -116,6 +116,27 @@ const struct blk_info *blk_info(const struct blk *blk);
 /* On the device's loop. Ranges are checked here: what lies outside the device fails. */
 void blk_submit(struct blk *blk, struct blk_req *req);
 
+/* What lies behind a part of a disk. */
+struct blk_extent {
+	enum {
+		BLK_EXTENT_ZERO,
+		BLK_EXTENT_DATA,
+		BLK_EXTENT_COMPRESSED,
+	} kind;
+	bool present;         /* some file of the chain says so; else nothing is there at all */
+	unsigned int depth;   /* of that file in the chain; the disk's own is 0 */
+	bool has_host;
+	uint64_t host_bytes;  /* where it is in `file` */
+	const char *file;     /* valid as long as the disk */
+	uint64_t len_bytes;
+};
+
+/*
+ * What is at `offset_bytes`, for at most `len_bytes`, inside the disk: synchronous, with nothing in
+ * flight. What follows may be of the same kind. 0 or -errno, -ENOTSUP where it cannot be told.
+ */
+int blk_map(struct blk *blk, uint64_t offset_bytes, uint64_t len_bytes, struct blk_extent *out);
+
 /*
  * Read synchronously, for boot code that looks into a disk before the machine runs: any
  * offset and length. 0 or -errno.

@@ -7,12 +7,14 @@
 
 struct bio;
 
-/* All mandatory. */
+/* Mandatory unless it says otherwise. */
 struct blk_ops {
 	/* Range and mode were checked. Completes by blk_req.done, never inside. */
 	void (*submit)(struct blk *blk, struct blk_req *req);
 	/* Nothing in flight, the loop does not run: write back, sync. 0 or -errno; logs. */
 	int (*flush_and_free)(struct blk *blk);
+	/* Optional: blk_map, for a range that was checked and is not empty. */
+	int (*map)(struct blk *blk, uint64_t offset, uint64_t len, struct blk_extent *out);
 };
 
 /* Base of every format's own struct. */

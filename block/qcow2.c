@@ -93,7 +93,7 @@ int q2_corrupt(struct qcow2 *q, const char *what, uint64_t where)
 		return -EIO;
 	q->corrupt = true;
 	log_error("disk %s: corrupt: %s (0x%llx); no more writes are accepted (repair it: "
-		  "qemu-img check -r all %s)", q->blk.name, what, (unsigned long long)where,
+		  "minivmm disk check --repair all %s)", q->blk.name, what, (unsigned long long)where,
 		  q->blk.name);
 	if (q->blk.info.readonly || q->header.version < 3)
 		return -EIO;
@@ -206,6 +206,7 @@ static int qcow2_flush_and_free(struct blk *blk)
 static const struct blk_ops qcow2_ops = {
 	.submit = q2_submit,
 	.flush_and_free = qcow2_flush_and_free,
+	.map = q2_map_sync,
 };
 
 /* --- opening --- */

@@ -18,7 +18,6 @@
 #define QCOW2_INCOMPAT_KNOWN ((1ull << 5) - 1)
 #define QCOW2_COMPAT_LAZY (1ull << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
-#define QCOW2_AUTOCLEAR_RAW_DATA (1ull << 1)
 
 #define QCOW2_CRYPT_AES 1u
 #define QCOW2_CRYPT_LUKS 2u

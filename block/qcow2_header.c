@@ -147,10 +147,10 @@ static int check_features(const struct reader *r, const struct q2_header *h)
 		return damaged(r, "a compression type without its feature bit", h->compression);
 	if ((h->incompatible & QCOW2_INCOMPAT_DIRTY) && !r->readonly)
 		return refuse(r, -EINVAL, "not closed properly, its refcounts are out of date "
-			      "(repair it first: qemu-img check -r all %s)", r->name);
+			      "(repair it first: minivmm disk check --repair all %s)", r->name);
 	if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !r->readonly)
-		return refuse(r, -EINVAL, "marked as corrupt (repair it first: qemu-img check -r "
-			      "all %s; or use readonly)", r->name);
+		return refuse(r, -EINVAL, "marked as corrupt (repair it first: minivmm disk check "
+			      "--repair all %s; or use readonly)", r->name);
 	if (h->refcount_order != 4 && !r->readonly)
 		return not_supported(r, "writing with refcounts other than 16 bits wide");
 	return 0;

@@ -170,6 +170,18 @@ static void raw_submit(struct blk *blk, struct blk_req *req)
 	}
 }
 
+static int raw_map(struct blk *blk, uint64_t offset, uint64_t len, struct blk_extent *out)
+{
+	const struct bio_ops *ops = blk->bio->ops;
+	bool is_hole = ops->is_hole && ops->is_hole(blk->bio, offset, &out->len_bytes);
+
+	out->kind = is_hole ? BLK_EXTENT_ZERO : BLK_EXTENT_DATA;
+	out->present = true;
+	out->has_host = true;
+	out->host_bytes = offset;
+	return 0;
+}
+
 static int raw_flush_and_free(struct blk *blk)
 {
 	struct raw *raw = CONTAINER_OF(blk, struct raw, blk);
@@ -187,6 +199,7 @@ static int raw_flush_and_free(struct blk *blk)
 static const struct blk_ops raw_ops = {
 	.submit = raw_submit,
 	.flush_and_free = raw_flush_and_free,
+	.map = raw_map,
 };
 
 int raw_create(struct bio *bio, const char *name, bool readonly, struct blk **out)

@@ -18,6 +18,7 @@ static const struct {
 	{"check", disk_check, "see whether a qcow2 image's tables agree"},
 	{"create", disk_create, "make a disk image"},
 	{"info", disk_info, "say what an image is, and whether minivmm can use it"},
+	{"map", disk_map, "say where each part of a disk is"},
 	{"verify", disk_verify, "read a qcow2 image with two engines and compare"},
 };
 
@@ -71,6 +72,29 @@ int disk_operands(int argc, char **argv, int min, int max)
 		return -EINVAL;
 	}
 	return 0;
+}
+
+int disk_parse_format(const char *command, const char *option, const char *text,
+		      enum blk_format *out)
+{
+	if (strcmp(text, "qcow2") == 0)
+		*out = BLK_FORMAT_QCOW2;
+	else if (strcmp(text, "raw") == 0)
+		*out = BLK_FORMAT_RAW;
+	else {
+		log_error("disk %s: %s %s: qcow2 or raw is expected", command, option, text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int disk_print_clean(const char *text)
+{
+	int n = 0;
+
+	for (; text[n]; n++)
+		putchar((unsigned char)text[n] < ' ' || text[n] == 0x7f ? '?' : text[n]);
+	return n;
 }
 
 static bool is_option(const char *word, const char *name, const char *letter)

@@ -4,6 +4,8 @@
 
 #include <getopt.h>
 
+#include "block/block.h"
+
 /* Exit statuses; `check` has others (see its file). */
 enum disk_exit {
 	DISK_OK = 0,
@@ -15,6 +17,7 @@ enum disk_exit {
 int disk_check(int argc, char **argv);
 int disk_create(int argc, char **argv);
 int disk_info(int argc, char **argv);
+int disk_map(int argc, char **argv);
 int disk_verify(int argc, char **argv);
 
 /*
@@ -28,3 +31,9 @@ int disk_getopt(int argc, char **argv, const char *shorts, const struct option *
 
 /* That there are `min` to `max` operands; logs. */
 int disk_operands(int argc, char **argv, int min, int max);
+
+/* qcow2 or raw, the value of `option`; logs. */
+int disk_parse_format(const char *command, const char *option, const char *text,
+		      enum blk_format *out);
+/* Who made an image chose its names: print nothing that a terminal obeys. The length. */
+int disk_print_clean(const char *text);

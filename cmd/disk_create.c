@@ -61,19 +61,6 @@ struct create {
 
 /* --- the command line --- */
 
-static int parse_format(const char *option, const char *text, enum blk_format *out)
-{
-	if (strcmp(text, "qcow2") == 0)
-		*out = BLK_FORMAT_QCOW2;
-	else if (strcmp(text, "raw") == 0)
-		*out = BLK_FORMAT_RAW;
-	else {
-		log_error("disk create: %s %s: qcow2 or raw is expected", option, text);
-		return -EINVAL;
-	}
-	return 0;
-}
-
 static int parse_cluster(const char *text, struct create *c)
 {
 	uint64_t bytes;
@@ -105,12 +92,13 @@ static int parse_option(int option, struct create *c)
 {
 	switch (option) {
 	case 'f':
-		return parse_format("--format", optarg, &c->format);
+		return disk_parse_format("create", "--format", optarg, &c->format);
 	case 'b':
 		c->make.backing = optarg;
 		return 0;
 	case 'F':
-		return parse_format("--backing-format", optarg, &c->backing_format);
+		return disk_parse_format("create", "--backing-format", optarg,
+					 &c->backing_format);
 	case 'c':
 		return parse_cluster(optarg, c);
 	case OPTION_COMPAT:

@@ -185,7 +185,7 @@ static void make_option(struct info *info)
 	n = put_name(info->option, PATH_MAX, info->img.name);
 	snprintf(info->option + n, sizeof(info->option) - n, "%s%s%s%s%s",
 		 is_named ? "" : ",format=", is_named ? "" : info->format,
-		 info->img.header.backing[0] ? ",backing=on" : "",
+		 info->img.header.backing[0] || info->img.header.data_file[0] ? ",backing=on" : "",
 		 info->encrypted ? ",password-file=FILE" : "",
 		 info->opens == INFO_OPENS_READONLY ? ",readonly" : "");
 }

@@ -72,7 +72,7 @@ static int put_v3(json_t *data, const struct info *info)
 	if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
 		json_put_text(data, "data-file", h->data_file);
 		json_put(data, "data-file-raw", json_boolean(h->autoclear &
-							     QCOW2_AUTOCLEAR_RAW_DATA));
+							     QCOW2_AUTOCLEAR_DATA_RAW));
 	}
 	return put_bitmaps(data, info);
 }

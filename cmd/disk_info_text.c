@@ -6,23 +6,14 @@
 #include <time.h>
 
 #include "block/qcow2_tables.h"
+#include "cmd/disk.h"
 #include "cmd/disk_info.h"
 #include "util/util.h"
-
-/* Who made the image chose its names: nothing that a terminal obeys comes out. */
-static int print_clean(const char *text)
-{
-	int n = 0;
-
-	for (; text[n]; n++)
-		putchar((unsigned char)text[n] < ' ' || text[n] == 0x7f ? '?' : text[n]);
-	return n;
-}
 
 static void print_text(const char *label, const char *text)
 {
 	printf("%s", label);
-	print_clean(text);
+	disk_print_clean(text);
 	putchar('\n');
 }
 
@@ -51,7 +42,7 @@ static int print_snapshot(void *arg, const struct q2_snapshot *s)
 		 (unsigned int)(ms / 60000 % 60), (unsigned int)(ms / 1000 % 60),
 		 (unsigned int)(ms % 1000));
 	printf("  ");
-	printf("%*s  %10s  %19s  %13s", MAX(6 - print_clean(s->id), 0), "",
+	printf("%*s  %10s  %19s  %13s", MAX(6 - disk_print_clean(s->id), 0), "",
 	       size_text(s->vm_state_bytes, size, sizeof(size)), date, clock);
 	print_text("  ", s->name);
 	return 0;

@@ -15,11 +15,12 @@ import cases_check
 import cases_create
 import cases_hostile
 import cases_info
+import cases_map
 import cases_verify
 import harness
 
 CASES = {**cases_check.CASES, **cases_create.CASES, **cases_hostile.CASES, **cases_info.CASES,
-         **cases_verify.CASES}
+         **cases_map.CASES, **cases_verify.CASES}
 
 
 def main():
