@@ -104,8 +104,8 @@ int check_count(struct check *c, uint64_t offset, uint64_t len, uint64_t weight)
 	if (!len)
 		return 0;
 	if (!is_in_file(c, offset, len)) {
-		check_bad(c, weight, "ERROR: a reference to 0x%llx (0x%llx bytes), which is outside "
-			  "of the file", (unsigned long long)offset, (unsigned long long)len);
+		check_bad(c, weight, "ERROR: a reference to 0x%llx (0x%llx bytes), outside of the "
+			  "file", (unsigned long long)offset, (unsigned long long)len);
 		return 0;
 	}
 	last = (offset + len - 1) >> c->bits;

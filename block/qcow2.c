@@ -93,8 +93,8 @@ int q2_corrupt(struct qcow2 *q, const char *what, uint64_t where)
 		return -EIO;
 	q->corrupt = true;
 	log_error("disk %s: corrupt: %s (0x%llx); no more writes are accepted (repair it: "
-		  "minivmm disk check --repair all %s)", q->blk.name, what, (unsigned long long)where,
-		  q->blk.name);
+		  "minivmm disk check --repair all %s)", q->blk.name, what,
+		  (unsigned long long)where, q->blk.name);
 	if (q->blk.info.readonly || q->header.version < 3)
 		return -EIO;
 	memcpy(q->sector + QCOW2_AT_INCOMPAT, &bits, sizeof(bits));

@@ -156,7 +156,8 @@ static int make_head(const struct layout *l, struct head *h)
 
 	backing_at += 8 + (format ? 8 + align_up(strlen(format), 8) : 0);
 	if (len > QCOW2_BACKING_NAME_MAX || backing_at + len > l->cluster_bytes) {
-		log_error("disk %s: the backing file's name is too long for the header", opts->name);
+		log_error("disk %s: the backing file's name is too long for the header",
+			  opts->name);
 		return -ENAMETOOLONG;
 	}
 	put_fields(h, l, len ? backing_at : 0);

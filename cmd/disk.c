@@ -42,7 +42,7 @@ int disk_getopt(int argc, char **argv, const char *shorts, const struct option *
 	option = getopt_long(argc, argv, shorts, longs, NULL);
 	if (option == 'h') {
 		fputs(help, stdout);
-		exit(DISK_OK);
+		exit(disk_flush() < 0 ? DISK_FAILED : DISK_OK);
 	}
 	if (option != '?' && option != ':')
 		return option;
@@ -97,6 +97,16 @@ int disk_print_clean(const char *text)
 	return n;
 }
 
+int disk_flush(void)
+{
+	int r = fflush(stdout), err = errno;
+
+	if (r == 0 && !ferror(stdout))
+		return 0;
+	log_error("standard output cannot be written: %s", strerror(r < 0 ? err : EIO));
+	return -EIO;
+}
+
 static bool is_option(const char *word, const char *name, const char *letter)
 {
 	return strcmp(word, name) == 0 || strcmp(word, letter) == 0;
@@ -110,7 +120,7 @@ int main(int argc, char **argv)
 	}
 	if (is_option(argv[1], "--help", "-h")) {
 		print_help(stdout);
-		return DISK_OK;
+		return disk_flush() < 0 ? DISK_FAILED : DISK_OK;
 	}
 	if (is_option(argv[1], "--version", "-V")) {
 		puts("minivmm " MINIVMM_VERSION);

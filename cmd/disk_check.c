@@ -156,7 +156,7 @@ static int check_text(const struct image *img, const struct check_args *args)
 	if (check_image(img, &opts, &report) < 0)
 		return CHECK_FAILED;
 	print_verdict(&report, args);
-	return fflush(stdout) < 0 ? CHECK_FAILED : status_of(&report);
+	return disk_flush() < 0 ? CHECK_FAILED : status_of(&report);
 }
 
 static int check_json(const struct image *img, const struct check_args *args)
@@ -171,7 +171,8 @@ static int check_json(const struct image *img, const struct check_args *args)
 		return CHECK_FAILED;
 	}
 	put_report(root, &report, args);
-	return json_print(root) < 0 ? CHECK_FAILED : status_of(&report);
+	json_print(root);
+	return disk_flush() < 0 ? CHECK_FAILED : status_of(&report);
 }
 
 static int check_format(struct image *img)

@@ -212,6 +212,8 @@ int disk_info(int argc, char **argv)
 	if (!r) {
 		make_option(info);
 		r = json ? info_print_json(info) : info_print_text(info);
+		if (!r)
+			r = disk_flush();
 	}
 	image_close(&info->img);
 	free(info);

@@ -34,7 +34,7 @@ static inline bool info_is_qcow2(const struct info *info)
 	return info->cluster_bytes && info->img.header.version >= 2;
 }
 
-/* On stdout. 0, or -1 where that fails, or an error that was logged. */
+/* On stdout. 0 or -1; logs. */
 int info_print_text(const struct info *info);
 int info_print_json(const struct info *info);
 

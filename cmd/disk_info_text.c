@@ -138,5 +138,5 @@ int info_print_text(const struct info *info)
 	if (info_is_qcow2(info))
 		print_qcow2(info);
 	print_ours(info);
-	return fflush(stdout) < 0 ? -1 : 0;
+	return 0;
 }

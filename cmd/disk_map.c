@@ -164,7 +164,7 @@ static int print_all(struct blk *blk, bool json)
 	flush_extent(&map);
 	if (json)
 		puts(map.printed ? "]" : "[]");
-	return fflush(stdout) < 0 ? -errno : 0;
+	return disk_flush();
 }
 
 int disk_map(int argc, char **argv)

@@ -111,7 +111,7 @@ static int verify(const char *path)
 
 int disk_verify(int argc, char **argv)
 {
-	int option;
+	int option, status;
 
 	while ((option = disk_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
@@ -119,5 +119,6 @@ int disk_verify(int argc, char **argv)
 	}
 	if (disk_operands(argc, argv, 1, 1) < 0)
 		return VERIFY_FAILED;
-	return verify(argv[optind]);
+	status = verify(argv[optind]);
+	return disk_flush() < 0 ? VERIFY_FAILED : status;
 }

@@ -47,12 +47,9 @@ void json_put_text(json_t *object, const char *key, const char *text)
 	json_put(object, key, json_text(text));
 }
 
-int json_print(json_t *root)
+void json_print(json_t *root)
 {
-	int r = json_dumpf(root, stdout, JSON_INDENT(4));
-
+	json_dumpf(root, stdout, JSON_INDENT(4));
+	putchar('\n');
 	json_decref(root);
-	if (r < 0 || putchar('\n') < 0 || fflush(stdout) < 0)
-		return -1;
-	return 0;
 }

@@ -12,5 +12,5 @@ void json_put_number(json_t *object, const char *key, uint64_t value);
 /* What is no UTF-8 becomes '?'. */
 void json_put_text(json_t *object, const char *key, const char *text);
 json_t *json_text(const char *text);
-/* On stdout, and lets go of it. 0, or -1 where stdout fails. */
-int json_print(json_t *root);
+/* On stdout, and lets go of it. */
+void json_print(json_t *root);

@@ -2,6 +2,7 @@
 """Making images."""
 
 import os
+import subprocess
 
 from harness import Holder, Skip, check, need, same
 
@@ -29,6 +30,19 @@ def commands(host):
         result = host.run(host.minivmm, *args)
         check(result.status == USAGE and not result.out and result.err.count("\n") == 1, result)
         print(result.err, end="")
+
+
+def full_output(host):
+    """Nothing that could not be printed is passed over."""
+    host.ok("create", "a.qcow2", "1M")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        for words in (["--help"], ["create", "--help"], ["info", "a.qcow2"],
+                      ["info", "a.qcow2", "--json"], ["check", "a.qcow2"],
+                      ["check", "a.qcow2", "--json"], ["map", "a.qcow2", "--json"]):
+            done = subprocess.run([host.minivmm, "disk", *words], cwd=host.tmp, stdout=full,
+                                  stderr=subprocess.PIPE, check=False)
+            check(done.returncode == FAILED and b"output" in done.stderr and
+                  done.stderr.count(b"\n") == 1, f"{words}: {done}")
 
 
 def info(host, image):
@@ -182,7 +196,8 @@ def create_force(host):
 def create_failing(host):
     """Nothing is left behind, and what was there stays."""
     host.ok("create", "old.qcow2", "1G")
-    for fmt, calls in (("qcow2", ("fsync", "ftruncate", "pwrite")), ("raw", ("fsync", "ftruncate"))):
+    for fmt, calls in (("qcow2", ("fsync", "ftruncate", "pwrite")),
+                       ("raw", ("fsync", "ftruncate"))):
         for call in calls:
             for error, text in ((EIO, "Input/output error"), (ENOSPC, "No space left")):
                 prefix = [host.failing, call, error]
@@ -201,6 +216,7 @@ def create_failing(host):
 CASES = {
     "commands": commands,
     "create": create,
+    "full-output": full_output,
     "create-backing": create_backing,
     "create-failing": create_failing,
     "create-force": create_force,

@@ -137,7 +137,8 @@ def info_odd(host):
 
 def info_refuses(host):
     (host.tmp / "folder").mkdir()
-    for status, words, args in ((FAILED, ["missing"], ["missing"]), (FAILED, ["folder"], ["folder"]),
+    for status, words, args in ((FAILED, ["missing"], ["missing"]),
+                                (FAILED, ["folder"], ["folder"]),
                                 (FAILED, ["/dev/null"], ["/dev/null"]), (USAGE, ["name"], []),
                                 (USAGE, ["extra"], ["a", "extra"]), (USAGE, ["-x"], ["-x", "a"])):
         host.refused(status, words, "info", *args)
