@@ -214,10 +214,25 @@ static bool can_repair(const struct check *c)
 	return c->opts->repair == CHECK_REPAIR_ALL;
 }
 
+/* What only features know of that we do not looked like leaks: with it go the features' bits. */
+static int drop_features(struct check *c)
+{
+	uint64_t known = c->h->autoclear & (QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_DATA_RAW);
+	uint64_t wire = htobe64(known);
+	int r;
+
+	if (c->h->version < 3 || known == c->h->autoclear)
+		return 0;
+	r = pwrite_full(c->img->fd, &wire, sizeof(wire), QCOW2_AT_AUTOCLEAR);
+	return r ? r : sync_file(c);
+}
+
 static int repair_counts(struct check *c)
 {
-	int r = check_settle(c, true);
+	int r = drop_features(c);
 
+	if (!r)
+		r = check_settle(c, true);
 	if (!r)
 		r = sync_file(c);
 	if (!r)

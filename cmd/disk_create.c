@@ -255,8 +255,16 @@ static int create_new(const struct create *c)
 	return r;
 }
 
-/* `path` is in nobody's use; `mode` is its mode. */
-static int replace(const struct create *c, const char *path, mode_t mode)
+/* The new file is whose the old one was, where we may say so. */
+static int take_over(int fd, const struct stat *old)
+{
+	if (fchown(fd, old->st_uid, old->st_gid) < 0 && errno != EPERM)
+		return -errno;
+	return fchmod(fd, old->st_mode & 07777) < 0 ? -errno : 0;
+}
+
+/* `path` is in nobody's use. */
+static int replace(const struct create *c, const char *path, const struct stat *old)
 {
 	char beside[PATH_MAX];
 	int fd, r;
@@ -267,7 +275,7 @@ static int replace(const struct create *c, const char *path, mode_t mode)
 	if (fd < 0)
 		return cannot(c, errno);
 	r = make(fd, c);
-	if (!r && (fchmod(fd, mode & 07777) < 0 || rename(beside, path) < 0))
+	if (!r && (take_over(fd, old) < 0 || rename(beside, path) < 0))
 		r = cannot(c, errno);
 	close(fd);
 	if (r < 0)
@@ -296,7 +304,7 @@ static int create_anew(const struct create *c)
 	if (!r)
 		r = lock_image(fd, c->path, false);
 	if (!r)
-		r = replace(c, path, st.st_mode);
+		r = replace(c, path, &st);
 	close(fd);
 	return r;
 }

@@ -176,10 +176,15 @@ def create_force(host):
     host.ok("create", "top.qcow2", "1G", "--force")
     same(checked(host, "top.qcow2")["virtual-size"], 1 << 30, "virtual size")
     os.chmod(host.tmp / "top.qcow2", 0o640)
+    if os.geteuid() == 0:
+        os.chown(host.tmp / "top.qcow2", 12345, 54321)
     os.symlink("top.qcow2", host.tmp / "link.qcow2")
     host.ok("create", "link.qcow2", "2G", "--force")
     same(checked(host, "top.qcow2")["virtual-size"], 2 << 30, "virtual size")
-    same(os.stat(host.tmp / "top.qcow2").st_mode & 0o7777, 0o640, "mode")
+    found = os.stat(host.tmp / "top.qcow2")
+    same(found.st_mode & 0o7777, 0o640, "mode")
+    if os.geteuid() == 0:
+        same((found.st_uid, found.st_gid), (12345, 54321), "owner")
     check((host.tmp / "link.qcow2").is_symlink(), "the link is gone")
     host.ok("create", "new.qcow2", "1G", "--force")
     need("qemu-io")
