@@ -360,6 +360,7 @@ int machine_run(const struct machine_config *config)
 		while (end == VM_RESET && starts_again(&machine));
 	}
 	leave_user(&machine);
+	machine.powered_off = end == VM_POWEROFF;
 	if (machine_close(&machine) < 0)
 		end = VM_FAILED;
 	return end == VM_FAILED ? 1 : 0;

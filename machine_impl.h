@@ -49,6 +49,7 @@ struct machine {
 	struct loop_watch *signal_watch;
 	bool asked_to_end; /* the power button was pressed by a signal */
 	bool quit;         /* at once, whatever the guest did */
+	bool powered_off;  /* by the guest: what it wrote to its disks is whole */
 	struct board board;
 };
 

@@ -100,7 +100,7 @@ static void default_mac(struct nic *nic, const struct machine_config *config, un
 		net_mac_default(nic->mac, config->name, index);
 		return;
 	}
-	if (config->disk_count && !disk->readonly)
+	if (config->disk_count && !disk->readonly && disk->snapshot != BLK_SNAPSHOT_ON)
 		path = realpath(disk->path, NULL);
 	net_mac_default(nic->mac, path ? path : nic->net->ifname, index);
 	free(path);
@@ -197,6 +197,8 @@ int machine_close(struct machine *machine)
 	boot_close(machine->boot);
 	for (unsigned int i = machine->disk_count; i-- > 0;) {
 		loop_stop(machine->disks[i].loop);
+		if (machine->powered_off && blk_commit(machine->disks[i].blk) < 0)
+			r = -EIO;
 		if (blk_close(machine->disks[i].blk) < 0)
 			r = -EIO;
 		blk_limit_destroy(machine->disks[i].limit);

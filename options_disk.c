@@ -41,6 +41,21 @@ static int parse_backing(struct machine_disk *disk, const char *value)
 	return 0;
 }
 
+static int parse_snapshot(struct machine_disk *disk, const char *value)
+{
+	if (!value || strcmp(value, "on") == 0)
+		disk->blk.snapshot = BLK_SNAPSHOT_ON;
+	else if (strcmp(value, "commit") == 0)
+		disk->blk.snapshot = BLK_SNAPSHOT_COMMIT;
+	else if (strcmp(value, "off") == 0)
+		disk->blk.snapshot = BLK_SNAPSHOT_OFF;
+	else {
+		log_error("--disk: snapshot=%s: on, off or commit is expected", value);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int parse_data_file(const char *value, struct machine_disk *disk)
 {
 	disk->blk.data_file = value;
@@ -137,6 +152,8 @@ static int parse_disk_key(struct machine_disk *disk, const char *key, const char
 		return options_switch("--disk", key, value, &disk->blk.direct);
 	if (strcmp(key, "backing") == 0)
 		return parse_backing(disk, value);
+	if (strcmp(key, "snapshot") == 0)
+		return parse_snapshot(disk, value);
 	for (unsigned int i = 0; i < ARRAY_LEN(disk_keys); i++) {
 		if (strcmp(key, disk_keys[i].name) == 0)
 			return options_need_value("--disk", key, value) < 0 ? -EINVAL :
@@ -176,8 +193,14 @@ int options_disk(char *text, struct machine_config *config)
 		if (parse_disk_key(disk, item, value) < 0)
 			return -EINVAL;
 	}
-	if (!readonly_said && disk->blk.format == BLK_FORMAT_BY_NAME && is_iso(disk->blk.path))
+	if (!readonly_said && !disk->blk.snapshot && disk->blk.format == BLK_FORMAT_BY_NAME &&
+	    is_iso(disk->blk.path))
 		disk->blk.readonly = true;
+	if (disk->blk.readonly && disk->blk.snapshot) {
+		log_error("--disk: readonly and snapshot do not go together (with snapshot the "
+			  "guest can write, and the disk stays as it is)");
+		return -EINVAL;
+	}
 	config->disk_count++;
 	return 0;
 }

@@ -28,7 +28,7 @@ static void flush_start(struct bio *bio)
 	f->running = f->waiting;
 	f->waiting = NULL;
 	f->op.done = flush_done;
-	if (f->err)
+	if (f->err || bio->temporary)
 		bio->ops->defer(bio, &f->op);
 	else
 		bio->ops->fdatasync(bio, &f->op);

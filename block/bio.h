@@ -61,11 +61,13 @@ struct bio {
 	uint32_t io_align;     /* lengths and offsets: 1, or 512 under O_DIRECT */
 	uint32_t mem_align;    /* addresses: 1, or what O_DIRECT needs */
 	bool is_device;        /* a block device: fixed size */
+	bool temporary;        /* nobody wants it after a crash: bio_flush does nothing */
 };
 
 /*
  * The file `fd`, which the bio closes in the end, on `loop`. `first`: the first file of the same
- * disk, to be destroyed last, or NULL. 0 or -errno; logs as `name`.
+ * disk, or NULL; once that is destroyed nothing may be asked of this one. 0 or -errno; logs as
+ * `name`.
  */
 int bio_file_create(struct loop *loop, int fd, const char *name, bool direct, struct bio *first,
 		    struct bio **out);

@@ -6,6 +6,7 @@
 
 #include "block/bio.h"
 #include "block/impl.h"
+#include "block/snapshot.h"
 #include "util/util.h"
 
 #define SECTOR 512
@@ -30,7 +31,15 @@ void blk_finish(struct blk *blk)
 
 int blk_close(struct blk *blk)
 {
-	return blk ? blk->ops->flush_and_free(blk) : 0;
+	struct snapshot *snapshot;
+	int r;
+
+	if (!blk)
+		return 0;
+	snapshot = blk->snapshot;
+	r = blk->ops->flush_and_free(blk);
+	snapshot_finish(snapshot);
+	return r;
 }
 
 const struct blk_info *blk_info(const struct blk *blk)
@@ -96,29 +105,30 @@ void blk_submit(struct blk *blk, struct blk_req *req)
 		blk->ops->submit(blk, req);
 }
 
-struct sync_read {
+struct sync_request {
 	struct blk_req req;
 	int err;
 };
 
-static void sync_read_done(struct blk_req *req, int err)
+static void sync_request_done(struct blk_req *req, int err)
 {
-	CONTAINER_OF(req, struct sync_read, req)->err = err;
+	CONTAINER_OF(req, struct sync_request, req)->err = err;
 }
 
-static int read_sectors(struct blk *blk, void *buf, uint64_t len, uint64_t offset)
+int blk_request_sync(struct blk *blk, enum blk_op op, void *buf, uint64_t len, uint64_t offset)
 {
 	struct iovec iov = {buf, len};
-	struct sync_read read = {
-		.req = {.op = BLK_READ, .offset_bytes = offset, .len_bytes = len, .iov = &iov,
-			.iovcnt = 1, .done = sync_read_done},
+	struct sync_request sync = {
+		.req = {.op = op, .unmap = op == BLK_WRITE_ZEROES, .offset_bytes = offset,
+			.len_bytes = len, .iov = &iov, .iovcnt = buf ? 1 : 0,
+			.done = sync_request_done},
 		.err = -EIO,
 	};
 
 	blk->bio->ops->begin_sync(blk->bio);
-	blk_submit(blk, &read.req);
+	blk_submit(blk, &sync.req);
 	blk->bio->ops->run_sync(blk->bio);
-	return read.err;
+	return sync.err;
 }
 
 int blk_read_sync(struct blk *blk, void *buf, uint64_t len, uint64_t offset)
@@ -131,11 +141,11 @@ int blk_read_sync(struct blk *blk, void *buf, uint64_t len, uint64_t offset)
 		return -EINVAL;
 	end = align_up(offset + len, SECTOR);
 	if (start == offset && end == offset + len)
-		return read_sectors(blk, buf, len, offset);
+		return blk_request_sync(blk, BLK_READ, buf, len, offset);
 	sectors = malloc(end - start);
 	if (!sectors)
 		return -ENOMEM;
-	r = read_sectors(blk, sectors, end - start, start);
+	r = blk_request_sync(blk, BLK_READ, sectors, end - start, start);
 	if (!r)
 		memcpy(buf, (char *)sectors + (offset - start), len);
 	free(sectors);

@@ -46,11 +46,19 @@ enum blk_backing {
 	BLK_BACKING_ON,  /* they are opened: regular files, what lies below readonly */
 };
 
+/* Whether writes go to the disk, or to a temporary overlay of it. */
+enum blk_snapshot {
+	BLK_SNAPSHOT_OFF,
+	BLK_SNAPSHOT_ON,     /* to one that is thrown away; the disk itself is opened readonly */
+	BLK_SNAPSHOT_COMMIT, /* to one that blk_commit merges */
+};
+
 struct blk_options {
 	const char *path;
 	enum blk_format format;
 	bool readonly;
 	bool direct; /* O_DIRECT */
+	enum blk_snapshot snapshot; /* not with readonly */
 	enum blk_backing backing;
 	const char *backing_dir; /* where all of the chain below must lie, or NULL: anywhere */
 	const char *data_file;   /* of a qcow2 image that has one, or NULL: as it says, by `backing` */
@@ -110,6 +118,13 @@ int blk_check_below(struct loop *loop, const char *path, const char *name,
  * -errno; logs. NULL is fine.
  */
 int blk_close(struct blk *blk);
+
+/*
+ * What was written to the overlay of BLK_SNAPSHOT_COMMIT becomes the disk's; nothing to do for
+ * other disks. When and where blk_close may be called, and before it. 0 or -errno, and then the
+ * overlay stays as a file, of which the log tells.
+ */
+int blk_commit(struct blk *blk);
 
 const struct blk_info *blk_info(const struct blk *blk);
 

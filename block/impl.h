@@ -6,6 +6,8 @@
 #include "util/log.h"
 
 struct bio;
+struct loop;
+struct snapshot;
 
 /* Mandatory unless it says otherwise. */
 struct blk_ops {
@@ -23,6 +25,7 @@ struct blk {
 	struct blk_info info;
 	struct bio *bio; /* the file; ours */
 	char *name;      /* for messages */
+	struct snapshot *snapshot; /* of an overlay that was made for it, or NULL */
 	struct log_limit limit;
 };
 
@@ -32,6 +35,9 @@ struct blk {
  */
 int blk_init(struct blk *blk, const struct blk_ops *ops, struct bio *bio, const char *name);
 void blk_finish(struct blk *blk);
+
+/* One request, synchronously: as blk_read_sync, in whole sectors. 0 or -errno. */
+int blk_request_sync(struct blk *blk, enum blk_op op, void *buf, uint64_t len, uint64_t offset);
 
 int raw_create(struct bio *bio, const char *name, bool readonly, struct blk **out);
 

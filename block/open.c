@@ -13,6 +13,7 @@
 #include "block/impl.h"
 #include "block/open_impl.h"
 #include "block/qcow_client.h"
+#include "block/snapshot.h"
 #include "util/util.h"
 
 static bool ends_with(const char *text, const char *suffix)
@@ -127,6 +128,11 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 	struct bio *bio;
 	int fd = -1, r;
 
+	r = opts->readonly ? 0 : snapshot_check_left(opts->path);
+	if (r < 0)
+		return r;
+	if (opts->snapshot != BLK_SNAPSHOT_OFF)
+		return snapshot_open(loop, opts, out);
 	if (format == BLK_FORMAT_BY_NAME)
 		format = blk_format_by_name(opts->path);
 	if (format == BLK_FORMAT_RAW && opts->data_file)

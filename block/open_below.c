@@ -262,7 +262,7 @@ static int open_data(void *arg, const char *name, struct blk **out)
 /* --- any layer --- */
 
 int open_format(struct open_layer *layer, enum blk_format format, bool readonly, struct bio *bio,
-		  struct blk **out)
+		struct blk **out)
 {
 	struct qcow2_options qcow2 = {
 		.name = layer->path,

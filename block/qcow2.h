@@ -27,5 +27,12 @@ struct qcow2_options {
 	void *arg; /* of both */
 };
 
+/*
+ * Everything that `overlay`, a qcow2 disk, has itself is written to what lies below it, which is
+ * writable and as large, and flushed there. Synchronously, where blk_close may be called. 0 or
+ * -errno. The overlay stays as it is; doing it again does no harm.
+ */
+int qcow2_merge(struct blk *overlay);
+
 /* The image in `bio`, which is the image's where this succeeds. 0 or -errno; logs. */
 int qcow2_create(struct bio *bio, const struct qcow2_options *opts, struct blk **out);

@@ -117,6 +117,25 @@ def blk_iso(host):
     check("read-only\n" not in result.out, result)
 
 
+def blk_snapshot(host):
+    """What the guest writes is gone at the end, or after a power-off the disk's."""
+    need("qemu-img")
+    raw = host.disk("disk.raw", DISK_SECTORS * SECTOR, seed())
+    qcow2 = host.tmp / "disk.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2], check=True)
+    for path in (raw, qcow2):
+        before = path.read_bytes()
+        host.passes("blk", "--disk", f"{path},snapshot", cmdline="seeded")
+        check(path.read_bytes() == before, f"{path.name} changed")
+        result = host.run("blk", "--no-reboot", "--disk", f"{path},snapshot=commit",
+                          cmdline="seeded reset")
+        check(result.status == 0 and "FAIL" not in result.out, result)
+        check(path.read_bytes() == before, f"{path.name} changed by a reset")
+        host.passes("blk", "--disk", f"{path},snapshot=commit", cmdline="seeded")
+        check_content(path if path == raw else host.qcow2_to_raw(path))
+    check(not list(host.tmp.glob("*.snapshot-*")), "an overlay is left")
+
+
 def exits(text):
     """What --stats printed: {(kind, address): count}, all vCPUs together."""
     counts = {}
@@ -238,6 +257,7 @@ CASES = {
     "blk-qcow2": blk_qcow2,
     "blk-libqcow": blk_libqcow,
     "blk-iso": blk_iso,
+    "blk-snapshot": blk_snapshot,
     "blk-limits": blk_limits,
     "blk-no-exits": blk_no_exits,
 }

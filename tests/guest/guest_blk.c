@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reads what the runner put on the nth=N disk, writes every third 4 KiB block in requests of many
- * shapes, reads all of it back, and gets the id. The runner then reads the file.
+ * shapes, reads all of it back, and gets the id. The runner then reads the file. `reset` ends it
+ * by a reset and not by power-off.
  */
+#include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/disk.h"
 #include "tests/guest/lib/guest.h"
+#include "tests/guest/lib/io.h"
+#include "vmm/layout.h"
 
 #define BLOCK_SECTORS 8
 #define WORDS (SECTOR / 8)
@@ -161,4 +165,9 @@ void guest_main(void)
 		write_blocks();
 	read_blocks();
 	get_id();
+	if (flag("reset")) {
+		outb(LAYOUT_PORT_RESET, LAYOUT_RESET_VALUE);
+		for (;;)
+			pause();
+	}
 }

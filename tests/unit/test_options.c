@@ -182,6 +182,16 @@ static void test_disk(void **state)
 	parse_ok("-k|x|-d|a,backing=images/base");
 	assert_int_equal(d->blk.backing, BLK_BACKING_ON);
 	assert_string_equal(d->blk.backing_dir, "images/base");
+	parse_ok("-k|x|-d|a,data-file=b");
+	assert_string_equal(d->blk.data_file, "b");
+	assert_int_equal(d->blk.snapshot, BLK_SNAPSHOT_OFF);
+	parse_ok("-k|x|-d|a.iso,snapshot");
+	assert_int_equal(d->blk.snapshot, BLK_SNAPSHOT_ON);
+	assert_false(d->blk.readonly);
+	parse_ok("-k|x|-d|a,snapshot=commit");
+	assert_int_equal(d->blk.snapshot, BLK_SNAPSHOT_COMMIT);
+	parse_ok("-k|x|-d|a,readonly,snapshot=off");
+	assert_int_equal(d->blk.snapshot, BLK_SNAPSHOT_OFF);
 	parse_ok("-k|x|-d|a=b c,serial=x=y");
 	assert_string_equal(d->blk.path, "a=b c");
 	assert_string_equal(d->serial, "x=y");
@@ -307,6 +317,9 @@ static const struct {
 
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
+	{"-k|x|--disk|a,snapshot=maybe", "snapshot=maybe", "on, off or commit"},
+	{"-k|x|--disk|a,readonly,snapshot", "readonly", "do not go together"},
+	{"-k|x|--disk|a,data-file=", "data-file", "needs a value"},
 	{"-k|x|--disk|a,bogus=1", "'bogus'", "minivmm --help"},
 	{"-k|x|--disk|a,b", "'b'", ",,"},
 	{"-k|x|--disk|a,", "--disk", "unknown key"},
