@@ -28,7 +28,7 @@ int qcow_check_options(const struct blk_options *opts, enum blk_format format)
 		log_error("disk %s: password-file= and password-fd= are one too many", path);
 	else if (!opts->readonly)
 		log_error("disk %s: libqcow, by which such images are read, cannot write (add "
-			  "readonly; or first: qemu-img convert -O qcow2)", path);
+			  "readonly or snapshot; or first: qemu-img convert -O qcow2)", path);
 	else if (opts->direct)
 		log_error("disk %s: libqcow, by which such images are read, has no direct I/O "
 			  "(leave out direct=on)", path);

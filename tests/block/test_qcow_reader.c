@@ -223,6 +223,33 @@ static void test_password_fd(void **state)
 	close(fds[0]);
 }
 
+/* Written to, in a temporary overlay. */
+static void test_snapshot(void **state)
+{
+	struct blk_options opts = options(BLK_FORMAT_QCOW);
+	unsigned char *want, got[4096], ours[4096];
+	struct blk *blk;
+	uint64_t len;
+
+	make_qcow1(5 << 20, "");
+	want = load(raw, &len);
+	opts.readonly = false;
+	opts.snapshot = BLK_SNAPSHOT_ON;
+	memset(ours, 0xab, sizeof(ours));
+	assert_int_equal(blk_open(loop, &opts, &blk), 0);
+	assert_int_equal(blk_read_sync(blk, got, sizeof(got), 8192), 0);
+	assert_memory_equal(got, want + 8192, sizeof(got));
+	assert_int_equal(do_write(loop, blk, ours, sizeof(ours), 8192), 0);
+	assert_int_equal(do_read(loop, blk, got, sizeof(got), 8192), 0);
+	assert_memory_equal(got, ours, sizeof(got));
+	assert_int_equal(do_read(loop, blk, got, sizeof(got), 12288), 0);
+	assert_memory_equal(got, want + 12288, sizeof(got));
+	assert_int_equal(blk_close(blk), 0);
+	opts = options(BLK_FORMAT_QCOW);
+	compare_with_raw(&opts);
+	free(want);
+}
+
 /* The format has no way to tell. */
 static void test_wrong_password(void **state)
 {
@@ -252,6 +279,7 @@ int main(void)
 		cmocka_unit_test(test_qcow2),
 		cmocka_unit_test(test_aes),
 		cmocka_unit_test(test_password_fd),
+		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_wrong_password),
 	};
 	int r;
