@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Checking a qcow2 image, and repairing it: what was repaired must be sound afterwards. The first
- * byte says which repair, the rest is the file; what follows 64 KiB of it is holes up to 16 MiB.
+ * byte says which repair, the rest is the file; it may end in a hole up to 1 MiB.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ static int file(const uint8_t *data, size_t len, bool holes)
 	if (fd < 0)
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, data, len, 0) != (ssize_t)len ||
-	    (holes && ftruncate(fd, (off_t)MIB(16)) < 0))
+	    (holes && ftruncate(fd, (off_t)MIB(1)) < 0))
 		abort();
 	return fd;
 }
