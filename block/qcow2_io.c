@@ -144,11 +144,12 @@ static void read_memory(struct q2_req *r, const unsigned char *data, uint64_t le
 		size_t n = MIN(len, here->iov_len - r->iov_skip);
 		char *to = (char *)here->iov_base + r->iov_skip;
 
-		if (data)
+		if (data) {
 			memcpy(to, data, n);
-		else
+			data += n;
+		} else {
 			memset(to, 0, n);
-		data += data ? n : 0;
+		}
 		q2_req_advance(r, n);
 		len -= n;
 		if (!n) { /* an empty element */

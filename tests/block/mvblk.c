@@ -18,6 +18,7 @@
  *     discard [-q] OFFSET LENGTH
  *     flush
  *     length, info
+ *     map [OFFSET LENGTH]               what lies where, an extent a line
  *     bench [-w] [-R] [-c COUNT] [-d DEPTH] [-s SIZE] [-S STEP]
  *                                       as qemu-img bench; -R in random order
  *     sleep MS                          requests and timers go on
@@ -261,6 +262,40 @@ static void do_info(int argc, char **argv)
 	       info->can_write_zeroes ? ", write-zeroes" : "");
 }
 
+static void print_extent(uint64_t offset, const struct blk_extent *extent)
+{
+	static const char *const kinds[] = {"zero", "data", "compressed"};
+
+	printf("%llu %llu %s", (unsigned long long)offset, (unsigned long long)extent->len_bytes,
+	       extent->present ? kinds[extent->kind] : "hole");
+	if (extent->present)
+		printf(" depth %u", extent->depth);
+	if (extent->has_host)
+		printf(" at %llu", (unsigned long long)extent->host_bytes);
+	printf("\n");
+}
+
+static void do_map(int argc, char **argv)
+{
+	uint64_t at = 0, len = blk_info(blk)->size_bytes, end;
+	struct blk_extent extent;
+	int r = 0;
+
+	if (argc != 1 && (argc != 3 || !number(argv[1], &at) || !number(argv[2], &len) ||
+			  !range_fits(at, len, blk_info(blk)->size_bytes))) {
+		complain("map", "an offset and a length inside the disk are expected, or neither");
+		return;
+	}
+	wait_for_all();
+	for (end = at + len; at < end && !r; at += r ? 0 : extent.len_bytes) {
+		r = blk_map(blk, at, end - at, &extent);
+		if (!r)
+			print_extent(at, &extent);
+	}
+	if (r)
+		complain("map", strerror(-r));
+}
+
 static void do_bench(int argc, char **argv)
 {
 	if (!mvblk_bench(loop, blk, argc, argv))
@@ -315,6 +350,7 @@ static const struct command {
 	{"flush", do_flush, true},
 	{"length", do_length, false},
 	{"info", do_info, false},
+	{"map", do_map, false},
 	{"bench", do_bench, false},
 	{"sleep", do_sleep, false},
 	{"abort", do_abort, false},
@@ -420,8 +456,10 @@ int main(int argc, char **argv)
 	struct blk_options opts = {0};
 	int count = parse_args(argc, argv, &opts, lines);
 
-	if (loop_create("mvblk", &loop) < 0 || blk_open(loop, &opts, &blk) < 0)
+	if (loop_create("mvblk", &loop) < 0 || blk_open(loop, &opts, &blk) < 0) {
+		free(lines);
 		return 1;
+	}
 	for (int i = 0; i < count && !ended; i++)
 		run_command(lines[i]);
 	if (!count)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A qcow2 image from anywhere is read: clusters in it, zero, compressed, and of a backing file.
+ * A qcow2 image from anywhere is mapped and read: clusters in it, zero, compressed, and of a
+ * backing file.
  * The input is flags, a number of reads, those (6 bytes each), and the image.
  */
 #include <stdlib.h>
@@ -42,6 +43,22 @@ static void submit(struct blk *blk, struct read *r, const uint8_t *script)
 		abort(); /* never inside */
 }
 
+/* The extents of what was read follow one another. */
+static void map(struct blk *blk, const struct read *r)
+{
+	uint64_t at = r->req.offset_bytes, left = r->req.len_bytes;
+	struct blk_extent extent;
+
+	if (!range_fits(at, left, blk_info(blk)->size_bytes))
+		return;
+	while (left && blk_map(blk, at, left, &extent) == 0) {
+		if (!extent.len_bytes || extent.len_bytes > left)
+			abort();
+		at += extent.len_bytes;
+		left -= extent.len_bytes;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	unsigned int flags, count;
@@ -65,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	for (unsigned int i = 0; i < count; i++) {
 		if (reads[i].answers != 1)
 			abort();
+		map(blk, &reads[i]);
 	}
 	blk_close(blk);
 	return 0;
