@@ -89,6 +89,7 @@ struct count {
 	struct head head;
 	uint64_t clusters; /* of the file, the last one in part maybe */
 	uint32_t *refs;
+	uint32_t *data;    /* of these, from L2 */
 	bool in_use;       /* not a snapshot's tables */
 };
 
@@ -117,6 +118,12 @@ static bool refer(struct count *count, uint64_t at, uint64_t len, const char *wh
 	return true;
 }
 
+static void note_data(struct count *count, uint64_t at, uint64_t len)
+{
+	for (uint64_t i = at >> count->head.bits; i <= (at + len - 1) >> count->head.bits; i++)
+		count->data[i]++;
+}
+
 static bool refer_cluster(struct count *count, uint64_t at, const char *what)
 {
 	if (at & ((1ull << count->head.bits) - 1))
@@ -124,7 +131,7 @@ static bool refer_cluster(struct count *count, uint64_t at, const char *what)
 			       (unsigned long long)at);
 	if (!refer(count, at, 1ull << count->head.bits, what))
 		return false;
-	count->judge->twice |= count->in_use && count->refs[at >> count->head.bits] > 1;
+	count->judge->odd |= count->in_use && count->refs[at >> count->head.bits] > 1;
 	return true;
 }
 
@@ -164,13 +171,25 @@ static bool count_entry(struct count *count, uint64_t guest, uint64_t entry)
 
 	if (count->judge->data)
 		return check_place(count, guest, entry);
-	if (!(entry & PACKED))
-		return !(entry & HOST) || (refer_cluster(count, entry & HOST, "a cluster") &&
-					   (!count->in_use || check_flag(count, entry, "a cluster")));
-	if (entry & COPIED)
-		return damaged(count->judge, "compressed with the copied flag");
-	at = packed_at(count->head.bits, entry, &len);
-	return refer(count, at & ~511ull, len + (at & 511), "compressed data");
+	if (!(entry & PACKED)) {
+		at = entry & HOST;
+		len = 1;
+		if (!at)
+			return true;
+		if (!refer_cluster(count, at, "a cluster") ||
+		    (count->in_use && !check_flag(count, entry, "a cluster")))
+			return false;
+	} else {
+		at = packed_at(count->head.bits, entry, &len);
+		len += at & 511;
+		at &= ~511ull;
+		if (entry & COPIED)
+			return damaged(count->judge, "compressed with the copied flag");
+		if (!refer(count, at, len, "compressed data"))
+			return false;
+	}
+	note_data(count, at, len);
+	return true;
 }
 
 static bool count_tables(struct count *count, uint64_t l1, uint64_t entries)
@@ -242,6 +261,7 @@ static bool compare(struct count *count)
 				       (unsigned long long)i, count->refs[i],
 				       (unsigned long long)said);
 		count->judge->leaks += said > count->refs[i];
+		count->judge->odd |= count->data[i] && count->data[i] < count->refs[i];
 	}
 	return true;
 }
@@ -252,15 +272,17 @@ bool judge_check(struct judge *judge)
 	bool good;
 
 	judge->why[0] = 0;
-	judge->twice = false;
+	judge->odd = false;
 	if (!read_head(judge, &count.head))
 		return false;
 	count.clusters = (judge->size + (1ull << count.head.bits) - 1) >> count.head.bits;
 	count.refs = calloc(count.clusters, sizeof(*count.refs));
-	good = count.refs && refer(&count, 0, 1, "the header") && count_refblocks(&count) &&
+	count.data = calloc(count.clusters, sizeof(*count.data));
+	good = count.refs && count.data && refer(&count, 0, 1, "the header") && count_refblocks(&count) &&
 	       count_tables(&count, count.head.l1, count.head.l1_entries) &&
 	       count_snapshots(&count) && compare(&count);
 	free(count.refs);
+	free(count.data);
 	return good;
 }
 

@@ -20,7 +20,8 @@ struct judge {
 
 	/* verdict */
 	uint64_t leaks;             /* clusters that are counted too high */
-	bool twice;                 /* the tables in use refer to a cluster twice: nobody does so */
+	bool odd;                   /* counted right, but nobody makes such: the tables in use refer
+				       to a cluster twice, or to one that holds metadata */
 	char why[160];              /* the first thing that is damaged, or "" */
 };
 

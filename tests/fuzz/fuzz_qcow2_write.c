@@ -198,7 +198,7 @@ static void work(const uint8_t *image, size_t len, unsigned int flags, const uin
 		return;
 	disk = blk_info(blk)->size_bytes;
 	before = judge_of(image, len);
-	whole = judge_check(&before) && !before.twice;
+	whole = judge_check(&before) && !before.odd;
 	good = run_script(blk, flags, script, count);
 	good &= blk_close(blk) == 0;
 	open_again(flags);
