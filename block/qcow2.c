@@ -231,6 +231,7 @@ static void init_state(struct qcow2 *q)
 	LIST_INIT(&q->new_l2);
 	q->run_bytes = RUN_BYTES_FIRST;
 	q->file_clusters = q->blk.bio->size_bytes >> q->cluster_bits;
+	q->solid_clusters = q->file_clusters;
 	if (!q->blk.bio->is_device && (q->blk.bio->size_bytes & (q->cluster_bytes - 1)))
 		q->file_clusters++; /* the file grows to it; a device does not */
 	q->can_punch = true;

@@ -237,6 +237,8 @@ static void prep_allocated(struct loop_op *op, int res)
 		q->can_fallocate = false;
 	prep->zeroed = res >= 0;
 	q->file_clusters = prep->start + prep->count;
+	if (prep->zeroed)
+		q->solid_clusters = MAX(q->solid_clusters, q->file_clusters);
 	q->run_bytes = MIN(2 * q->run_bytes, RUN_BYTES_MAX);
 	q2_prep_found(q);
 }
@@ -316,13 +318,17 @@ static void prep_zeroed(struct loop_op *op, int res)
 	prep_zero(q);
 }
 
-/* Make a run inside the file read as zero. */
+/*
+ * Make a run inside the file read as zero. What could be behind its end does so, but a table must
+ * not be left there: it is written.
+ */
 static void prep_zero(struct qcow2 *q)
 {
 	struct q2_prep *prep = &q->prep;
 
 	prep->zeroed = false;
-	if (!q->can_zero_range && !q->can_punch) {
+	if ((!q->can_zero_range && !q->can_punch) ||
+	    prep->start + prep->count > q->solid_clusters) {
 		q2_prep_found(q);
 		return;
 	}

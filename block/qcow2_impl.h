@@ -52,7 +52,8 @@ struct qcow2 {
 	struct q2_waitq run_wait;
 	uint64_t run_bytes;      /* length of the next run, grows with use */
 	uint64_t scan;           /* free clusters are looked for from here */
-	uint64_t file_clusters;
+	uint64_t file_clusters;  /* what lies behind was never used */
+	uint64_t solid_clusters; /* so long is the file for sure */
 	bool wrote_past_end;     /* the file may be longer than we think */
 	bool can_punch, can_zero_range, can_fallocate;
 	struct q2_freeing freeing;

@@ -307,6 +307,28 @@ static uint64_t fill_device(const char *options, uint64_t bytes, struct sim **si
 	return i;
 }
 
+/* Clusters behind the end of a file that could not grow: no table is left there unwritten. */
+static void test_behind_the_end(void **state)
+{
+	static unsigned char buf[512];
+	const char *base = temp_path("short.qcow2");
+	struct sim *sim = sim_create(1);
+	struct blk *blk;
+
+	assert_int_equal(shell("qemu-img create -f qcow2 %s 64M", base), 0);
+	sim_load(sim, base);
+	sim->no_fallocate = true;
+	sim->limit = sim->size;
+	assert_int_equal(open_sim(sim, 0, &blk), 0);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(run_req(sim, blk, BLK_WRITE, 0, buf, sizeof(buf)), -ENOSPC);
+	assert_int_equal(run_req(sim, blk, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(blk_close(blk), 0);
+	sim_save(sim, image);
+	assert_int_equal(shell("qemu-img check -f qcow2 %s", image), 0);
+	sim_destroy(sim);
+}
+
 /* A device does not grow: its end that is less than a cluster is no cluster. */
 static void test_device_end(void **state)
 {
@@ -440,6 +462,7 @@ int main(void)
 		cmocka_unit_test(test_two_flushes),
 		cmocka_unit_test(test_held_read),
 		cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_behind_the_end),
 		cmocka_unit_test(test_device_end),
 		cmocka_unit_test(test_full_device),
 		cmocka_unit_test(test_faults),
