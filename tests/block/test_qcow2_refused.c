@@ -116,11 +116,11 @@ static void test_dirty_and_corrupt_bits(void **state)
 
 	image_make("compat=1.1");
 	image_put(72, 8, 1);
-	image_refused("dirty", false, "qemu-img check");
+	image_refused("dirty", false, "disk check --repair");
 	assert_int_equal(image_open(true, &blk), 0);
 	assert_int_equal(blk_close(blk), 0);
 	image_put(72, 8, 2);
-	image_refused("corrupt", false, "qemu-img check");
+	image_refused("corrupt", false, "disk check --repair");
 	assert_int_equal(image_open(true, &blk), 0);
 	assert_int_equal(blk_close(blk), 0);
 }
