@@ -9,8 +9,7 @@ static void woken(struct q2_wait *wait, int err)
 {
 }
 
-/* As q2_map, which parks where a slice has to be read: then that is done here. */
-static int map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_extent *out)
+int q2_map_now(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_extent *out)
 {
 	struct bio *bio = q->blk.bio;
 	struct q2_wait wait = {.wake = woken};
@@ -60,7 +59,7 @@ int q2_map_sync(struct blk *blk, uint64_t offset, uint64_t len, struct blk_exten
 {
 	struct qcow2 *q = CONTAINER_OF(blk, struct qcow2, blk);
 	struct q2_extent extent = {0};
-	int r = map(q, offset, len, &extent);
+	int r = q2_map_now(q, offset, len, &extent);
 
 	if (r < 0)
 		return r;

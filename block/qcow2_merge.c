@@ -3,38 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "block/bio.h"
 #include "block/qcow2.h"
 #include "block/qcow2_impl.h"
 #include "util/util.h"
 
 #define COPY_BYTES MIB(2)
 #define ZERO_BYTES GIB(1)
-
-struct lookup {
-	struct q2_wait wait;
-	int err;
-};
-
-static void looked_up(struct q2_wait *wait, int err)
-{
-	CONTAINER_OF(wait, struct lookup, wait)->err = err;
-}
-
-/* q2_map, which may have to read a table for it. */
-static int map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_extent *out)
-{
-	struct lookup lookup = {.wait.wake = looked_up};
-	struct bio *bio = q->blk.bio;
-	int r;
-
-	do {
-		bio->ops->begin_sync(bio);
-		r = q2_map(q, offset, len, &lookup.wait, out);
-		bio->ops->run_sync(bio);
-	} while (r == Q2_PARKED && !lookup.err);
-	return r == Q2_PARKED ? lookup.err : r;
-}
 
 static int copy(struct qcow2 *q, void *buf, uint64_t offset, uint64_t len)
 {
@@ -73,7 +47,7 @@ static int merge_all(struct qcow2 *q, void *buf)
 	int r = 0;
 
 	for (; offset < size && !r; offset += extent.len) {
-		r = map(q, offset, size - offset, &extent);
+		r = q2_map_now(q, offset, size - offset, &extent);
 		if (!r && extent.kind == Q2_EXTENT_ZERO)
 			r = zero(q, offset, extent.len);
 		else if (!r && extent.kind != Q2_EXTENT_BACKING)

@@ -76,6 +76,8 @@ int q2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_wait *wait,
 	   struct q2_extent *out);
 /* blk_ops.map */
 int q2_map_sync(struct blk *blk, uint64_t offset, uint64_t len, struct blk_extent *out);
+/* The same, synchronously: what has to be read for it is read. */
+int q2_map_now(struct qcow2 *q, uint64_t offset, uint64_t len, struct q2_extent *out);
 /* The L2 table of guest cluster `guest` exists and is ours alone. */
 int q2_l2_ensure(struct qcow2 *q, uint64_t guest, struct q2_wait *wait);
 
