@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "block/impl.h"
 #include "harness.h"
+#include "sim_bytes.h"
 #include "util/util.h"
 
 #define SECTOR 512
@@ -331,45 +331,12 @@ void sim_run(struct sim *sim)
 
 /* --- whole disks --- */
 
-/* Of simulations that ended, all zero: fresh pages cost more than clearing used ones. */
-static unsigned char *spare[4];
-
-static unsigned char *take_bytes(void)
-{
-	int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-	unsigned char *bytes = NULL;
-
-	for (unsigned int i = 0; i < ARRAY_LEN(spare) && !bytes; i++) {
-		bytes = spare[i];
-		spare[i] = NULL;
-	}
-	if (!bytes)
-		bytes = mmap(NULL, SIM_BYTES_MAX, prot, flags, -1, 0);
-	assert_true(bytes != MAP_FAILED);
-	return bytes;
-}
-
-static void leave_bytes(unsigned char *bytes, uint64_t used)
-{
-	uint64_t len = align_up(used, 4096), kept = MIN(len, MIB(16));
-	unsigned int i = 0;
-
-	memset(bytes, 0, kept);
-	madvise(bytes + kept, len - kept, MADV_DONTNEED);
-	while (i < ARRAY_LEN(spare) && spare[i])
-		i++;
-	if (i < ARRAY_LEN(spare))
-		spare[i] = bytes;
-	else
-		munmap(bytes, SIM_BYTES_MAX);
-}
-
 struct sim *sim_create(uint64_t seed)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 
-	sim->now = take_bytes();
-	sim->durable = take_bytes();
+	sim->now = sim_bytes_take();
+	sim->durable = sim_bytes_take();
 	sim->bio = (struct bio){.ops = &sim_ops, .io_align = 1, .mem_align = 1};
 	sim->seed = seed * 2654435761u + 1;
 	sim->fail_after = -1;
@@ -418,8 +385,8 @@ void sim_destroy(struct sim *sim)
 	drop_queue(sim);
 	drop_writes(sim);
 	free(sim->writes);
-	leave_bytes(sim->now, sim->high);
-	leave_bytes(sim->durable, sim->high);
+	sim_bytes_leave(sim->now, sim->high);
+	sim_bytes_leave(sim->durable, sim->high);
 	free(sim);
 }
 

@@ -1,200 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Every operation on the file fails in turn, once or from then on: the image stays whole, what
- * was answered as flushed is there, and so is everything where closing says so.
- *
- * FAULT_STRIDE=1 takes every operation; by default some.
- */
+/* Operations on the file that fail, wait, or find no space, in the places that matter. */
 #include "harness.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "block/impl.h"
 #include "block/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
-#include "work.h"
 
-static const char *image, *raw, *data_file;
+static const char *image;
 
 static int open_sim(struct sim *sim, uint32_t cache_bytes, struct blk **out)
 {
-	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes,
-				     .open_backing = sim_open_below,
-				     .open_data = sim->data ? sim_open_data : NULL, .arg = sim};
+	struct qcow2_options opts = {.name = "test", .cache_bytes = cache_bytes};
 	int r;
 
 	sim->in_order = true;
 	r = qcow2_create(&sim->bio, &opts, out);
 	sim->in_order = false;
 	return r;
-}
-
-static void work_some(struct work *work, struct sim *sim, int requests)
-{
-	while (requests--) {
-		work_submit(work);
-		for (uint64_t n = rnd(&work->seed) % 12; n; n--)
-			sim_step(sim);
-	}
-	sim_run(sim);
-	work_flush(work);
-	sim_run(sim);
-	assert_int_equal(work->in_flight, 0);
-	assert_int_equal(work->wrong, 0);
-}
-
-struct fault {
-	const char *base;
-	uint64_t sectors;
-	uint64_t filled; /* of these, with tag 1 */
-	bool backed;
-	const char *data; /* the image's data file, or NULL */
-	bool in_data;     /* that is the file which fails */
-	int error;
-	bool for_good;
-};
-
-/* Both files, the one to fail at operation `n`, which comes back. */
-static struct sim *load(const struct fault *fault, long n, struct sim *sim)
-{
-	struct sim *failing = sim;
-
-	sim_load(sim, fault->base);
-	if (fault->data) {
-		sim->data = sim_create(4);
-		sim_load(sim->data, fault->data);
-	}
-	if (fault->in_data)
-		failing = sim->data;
-	/* The model has no half sectors, as memory in odd pieces may leave them. */
-	failing->short_writes = n % 2 && !fault->in_data;
-	failing->fail_after = n;
-	failing->fail_errno = fault->error;
-	failing->fail_from_then_on = fault->for_good;
-	return failing;
-}
-
-/* Returns false once the work ends before operation `n`. */
-static bool fail_at(const struct fault *fault, long n)
-{
-	struct sim *sim = sim_create(3), *failing = load(fault, n, sim);
-	struct work *work;
-	struct blk *blk;
-	bool came;
-	int r;
-
-	capture_log_start();
-	work = work_create(NULL, 0, fault->sectors, 99);
-	work->max_len = 100;
-	work->discards = 4;
-	work->may_fail = true;
-	work->idle_discards = fault->backed;
-	work_assume(work, 1, fault->filled);
-	if (open_sim(sim, n & 2 ? 1 : 0, &blk) == 0) {
-		work->blk = blk;
-		work_some(work, sim, 60);
-		if (blk_close(blk) == 0)
-			work_closed(work);
-	}
-	capture_log_end();
-	came = failing->fail_after < -1;
-	sim_save(sim, image);
-	if (sim->data)
-		sim_save(sim->data, data_file);
-	r = shell("qemu-img check -f qcow2 %s", image);
-	if (r != 0 && r != 3)
-		fail_msg("%s, operation %ld, %s: qemu-img check: %d", fault->base, n,
-			 strerror(-fault->error), r);
-	r = shell("qemu-img convert -f qcow2 -O raw %s %s", image, raw);
-	if (r)
-		fail_msg("%s, operation %ld, %s: qemu-img convert: %d", fault->base, n,
-			 strerror(-fault->error), r);
-	if (work_compare_file(work, raw))
-		fail_msg("%s, operation %ld, %s: data lost", fault->base, n,
-			 strerror(-fault->error));
-	work_destroy(work);
-	sim_destroy(sim);
-	return came;
-}
-
-static void every_fault(struct fault fault, const char *options, uint64_t *seed)
-{
-	const char *stride = getenv("FAULT_STRIDE");
-	uint64_t step = stride ? strtoull(stride, NULL, 0) : 6;
-
-	fault.sectors = 4096;
-	for (int kind = 0; kind < 4; kind++) {
-		long n;
-
-		fault.error = kind & 1 ? -ENOSPC : -EIO;
-		fault.for_good = kind & 2;
-		n = (long)(rnd(seed) % step);
-
-		while (fail_at(&fault, n))
-			n += (long)(1 + rnd(seed) % (2 * step - 1));
-		print_message("%s: %s%s up to operation %ld\n", options, strerror(-fault.error),
-			      fault.for_good ? " for good" : "", n);
-	}
-}
-
-static void written_faults(const char *options, const char *name, bool snapshot, uint64_t *seed)
-{
-	const char *base = temp_path(name);
-
-	assert_int_equal(shell("qemu-img create -f qcow2 -o %s %s 8M", options, base), 0);
-	assert_int_equal(shell("qemu-io -f qcow2 -c 'write -P 0 0 1M' %s", base), 0);
-	if (snapshot)
-		assert_int_equal(shell("qemu-img snapshot -c one %s", base), 0);
-	every_fault((struct fault){.base = base}, options, seed);
-}
-
-/* Data that is in the file below, or compressed. */
-static void source_faults(const char *options, const char *name, bool backed, uint64_t *seed)
-{
-	const char *base = temp_path(name), *filling = temp_path("filling.raw");
-	struct work *work = work_create(NULL, 0, 4096, 1);
-
-	work_assume(work, 1, 3000);
-	work_save(work, filling, 8 << 20);
-	work_destroy(work);
-	if (backed)
-		assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw -o %s %s 8M", filling,
-				       options, base), 0);
-	else
-		assert_int_equal(shell("qemu-img convert -c -f raw -O qcow2 -o %s %s %s", options,
-				       filling, base), 0);
-	every_fault((struct fault){.base = base, .filled = 3000, .backed = backed}, options, seed);
-}
-
-/* Either of two files fails. */
-static void data_file_faults(const char *options, const char *name, uint64_t *seed)
-{
-	const char *base = temp_path(name), *copy = temp_path("copy.data");
-
-	assert_int_equal(shell("qemu-img create -f qcow2 -o data_file=%s,%s %s 8M", data_file, options,
-			       base), 0);
-	assert_int_equal(shell("(qemu-io -f qcow2 -c 'write -P 0 0 1M' %s && cp %s %s)", base, data_file,
-			       copy), 0);
-	for (int in_data = 0; in_data < 2; in_data++)
-		every_fault((struct fault){.base = base, .data = copy, .in_data = in_data}, options,
-			    seed);
-}
-
-static void test_faults(void **state)
-{
-	uint64_t seed = test_seed(5);
-
-	written_faults("compat=1.1", "v3.qcow2", false, &seed);
-	written_faults("compat=0.10,cluster_size=4k", "v2.qcow2", true, &seed);
-	written_faults("compat=1.1,cluster_size=512", "small.qcow2", true, &seed);
-	source_faults("compat=1.1", "over.qcow2", true, &seed);
-	source_faults("compat=0.10,cluster_size=4k", "over2.qcow2", true, &seed);
-	source_faults("compat=1.1,cluster_size=4k", "packed.qcow2", false, &seed);
-	data_file_faults("cluster_size=4k", "data.qcow2", &seed);
-	data_file_faults("data_file_raw=on", "raw.qcow2", &seed);
 }
 
 static void note_result(struct blk_req *req, int err)
@@ -465,7 +291,6 @@ int main(void)
 		cmocka_unit_test(test_behind_the_end),
 		cmocka_unit_test(test_device_end),
 		cmocka_unit_test(test_full_device),
-		cmocka_unit_test(test_faults),
 	};
 
 	if (!have_qemu_tools()) {
@@ -473,7 +298,5 @@ int main(void)
 		return 77;
 	}
 	image = temp_path("fault.qcow2");
-	raw = temp_path("fault.raw");
-	data_file = temp_path("fault.data");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
