@@ -6,7 +6,8 @@ import random
 import shutil
 
 import images
-from harness import Holder, check, same
+from cases import check
+from harness import Holder, same
 from images import COPIED, Image
 
 COUNTS = ("check-errors", "corruptions", "leaks", "image-end-offset", "total-clusters",

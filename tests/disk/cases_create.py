@@ -4,7 +4,8 @@
 import os
 import subprocess
 
-from harness import Holder, Skip, check, need, same
+from cases import Skip, check, need
+from harness import Holder, same
 
 USAGE = 2
 FAILED = 1

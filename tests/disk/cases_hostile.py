@@ -5,7 +5,7 @@ import resource
 import struct
 import time
 
-from harness import check
+from cases import check
 from images import COPIED, Image
 
 FAILED, CORRUPT = 1, 2

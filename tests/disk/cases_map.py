@@ -6,7 +6,8 @@ import re
 import shutil
 
 import images
-from harness import Holder, check, same
+from cases import check
+from harness import Holder, same
 from images import Image
 
 FAILED, USAGE = 1, 2

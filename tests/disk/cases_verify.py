@@ -5,7 +5,8 @@ import os
 import random
 import struct
 
-from harness import check, same
+from cases import check
+from harness import same
 
 SAME, FAILED, UNEXPLAINED, KNOWN = range(4)
 OFFSET = 0x00fffffffffffe00

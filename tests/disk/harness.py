@@ -10,15 +10,9 @@ import shutil
 import subprocess
 import tempfile
 
+from cases import Failure, check, need
+
 TIMEOUT_S = 120
-
-
-class Failure(Exception):
-    """The property does not hold."""
-
-
-class Skip(Exception):
-    """It cannot be tested here; the text says why."""
 
 
 @dataclasses.dataclass
@@ -38,18 +32,8 @@ class Result:
             raise Failure(f"not JSON ({error}): {self}") from None
 
 
-def check(condition, what):
-    if not condition:
-        raise Failure(str(what))
-
-
 def same(ours, theirs, what):
     check(ours == theirs, f"{what}: {ours!r} is not {theirs!r}")
-
-
-def need(tool):
-    if not shutil.which(tool):
-        raise Skip(f"{tool} is not installed")
 
 
 class Host:

@@ -9,8 +9,12 @@ Exit status 0, 1, or 77 where this cannot be told here (the reason is printed).
 """
 
 import argparse
+import os
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+
+import cases
 import cases_check
 import cases_create
 import cases_hostile
@@ -31,17 +35,7 @@ def main():
     args = parser.parse_args()
 
     host = harness.Host(args.minivmm, args.failing)
-    try:
-        CASES[args.case](host)
-    except harness.Skip as reason:
-        print(f"SKIP: {reason}")
-        return 77
-    except harness.Failure as failure:
-        print(f"FAIL: {args.case}: {failure}")
-        return 1
-    finally:
-        host.close()
-    return 0
+    return cases.run(args.case, CASES[args.case], host)
 
 
 if __name__ == "__main__":

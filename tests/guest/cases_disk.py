@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from cases_machine import stop, wait_for
-from harness import check, need
+from cases import check, need
 
 SECTOR = 512
 WORDS = SECTOR // 8

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from harness import Failure, Skip, check
+from cases import Failure, Skip, check
 
 RESETS = ["cf9-warm", "cf9-cold", "acpi", "i8042", "triple-fault"]
 READ_TIMEOUT_S = 20

@@ -10,7 +10,7 @@ import subprocess
 
 from cases_disk import exits
 from cases_machine import stop, wait_for
-from harness import Failure, Skip, check, need
+from cases import Failure, Skip, check, need
 
 CLONE_NEWNET = 0x40000000
 ETH_TYPE = 0x88B5  # for experiments

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Address spaces: memory, configuration space, BARs, MSI-X; and the entropy device."""
 
-from harness import check
+from cases import check
 
 MIB = 1 << 20
 GIB = 1 << 30

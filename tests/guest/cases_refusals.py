@@ -11,7 +11,7 @@ import struct
 import subprocess
 
 from cases_machine import stop, wait_for
-from harness import Skip, check, need
+from cases import Skip, check, need
 
 MIB = 1 << 20
 USAGE = 2

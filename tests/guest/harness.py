@@ -8,15 +8,9 @@ import shutil
 import subprocess
 import tempfile
 
+from cases import Failure, check, need
+
 GUEST_TIMEOUT_S = 60
-
-
-class Failure(Exception):
-    """The property does not hold."""
-
-
-class Skip(Exception):
-    """It cannot be tested here; the text says why."""
 
 
 @dataclasses.dataclass
@@ -27,16 +21,6 @@ class Result:
 
     def __str__(self):
         return f"status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
-
-
-def check(condition, what):
-    if not condition:
-        raise Failure(str(what))
-
-
-def need(tool):
-    if not shutil.which(tool):
-        raise Skip(f"{tool} is not installed")
 
 
 class Host:

@@ -9,9 +9,13 @@ Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
 """
 
 import argparse
+import os
 import signal
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+
+import cases
 import cases_disk
 import cases_machine
 import cases_net
@@ -40,17 +44,7 @@ def main():
         print("SKIP: no access to /dev/kvm")
         return 77
     host = harness.Host(args.minivmm, args.guests, args.sanitized, args.without_io_uring)
-    try:
-        CASES[args.case](host)
-    except harness.Skip as reason:
-        print(f"SKIP: {reason}")
-        return 77
-    except harness.Failure as failure:
-        print(f"FAIL: {args.case}: {failure}")
-        return 1
-    finally:
-        host.close()
-    return 0
+    return cases.run(args.case, CASES[args.case], host)
 
 
 if __name__ == "__main__":
