@@ -158,6 +158,16 @@ static int open_overlay(struct snapshot *s, struct loop *loop, const struct blk_
 	return r;
 }
 
+static int find_disk(struct snapshot *s, const struct blk_options *opts)
+{
+	int r = realpath(opts->path, s->disk) ? 0 : -errno;
+
+	if (r < 0)
+		log_error("disk %s: has no name in the file system: %s (a snapshot needs one)",
+			  opts->path, strerror(-r));
+	return r;
+}
+
 int snapshot_open(struct loop *loop, const struct blk_options *opts, struct blk **out)
 {
 	struct blk_options below = *opts;
@@ -171,8 +181,8 @@ int snapshot_open(struct loop *loop, const struct blk_options *opts, struct blk 
 	below.snapshot = BLK_SNAPSHOT_OFF;
 	below.readonly = !s->merges;
 	r = blk_open(loop, &below, &disk);
-	if (!r && !realpath(opts->path, s->disk))
-		r = -errno;
+	if (!r)
+		r = find_disk(s, opts);
 	if (!r)
 		r = make_file(s, opts);
 	if (!r)

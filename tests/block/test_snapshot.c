@@ -222,6 +222,20 @@ static void test_where(void **state)
 	work_destroy(work);
 }
 
+/* Opened by who gave us the fd, and without a name by now. */
+static void test_nameless(void **state)
+{
+	const char *name = temp_path("nameless.img");
+	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	char path[32];
+
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	assert_int_equal(unlink(name), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	refused(path, BLK_SNAPSHOT_ON, "has no name");
+	close(fd);
+}
+
 /* By a symbolic link: the overlay lies where the file does. */
 static void test_symlink(void **state)
 {
@@ -425,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_committed),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_where),
+		cmocka_unit_test(test_nameless),
 		cmocka_unit_test(test_symlink),
 		cmocka_unit_test(test_fails),
 		cmocka_unit_test(test_cut),
