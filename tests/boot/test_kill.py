@@ -100,16 +100,6 @@ class Series:
         assert done.returncode == 0, done.stdout
 
 
-def start(images, disk, log):
-    vm = VM("%s/bzImage" % images, cmdline=CMDLINE, log=log,
-            disks=["%s/debian.qcow2,readonly" % images, disk])
-    vm.__enter__()
-    vm.expect(r"# ", 20 * SLOW)
-    vm.send("stty -echo; PS1= PS2=\n")
-    vm.check("mount -t proc p /proc; mount -t sysfs s /sys; mount -t tmpfs t /tmp; cd /tmp")
-    return vm
-
-
 def perl(vm, name, text):
     vm.check("printf %%s %s >/tmp/%s" % (shlex.quote(text), name))
 
@@ -141,11 +131,13 @@ def load_and_kill(vm, first):
 
 @contextlib.contextmanager
 def guest(images, series, log):
-    vm = start(images, series.disk(), log)
-    try:
+    """One at a shell, with a root that may be written, for a journal may be left to recover."""
+    with VM("%s/bzImage" % images, cmdline=CMDLINE, log=log,
+            disks=["%s/debian.qcow2,snapshot=on" % images, series.disk()]) as vm:
+        vm.expect(r"# ", 20 * SLOW)
+        vm.send("stty -echo; PS1= PS2=\n")
+        vm.check("mount -t proc p /proc; mount -t sysfs s /sys; mount -t tmpfs t /tmp; cd /tmp")
         yield vm
-    finally:
-        vm.__exit__()
 
 
 @pytest.mark.skipif(MINIVMM == "qemu", reason="this is about minivmm")
