@@ -87,8 +87,8 @@ static void add_pci(struct aml *aml)
 	crs = aml_resources_begin(aml);
 	aml_res_window_bus(aml, 0, LAYOUT_ECAM_BUSES - 1);
 	aml_res_io(aml, LAYOUT_PORT_PCI_ADDR, 8);
-	aml_res_window_io(aml, 0, LAYOUT_PORT_PCI_ADDR - 1);
-	aml_res_window_io(aml, LAYOUT_PORT_PCI_ADDR + 8, 0xFFFF);
+	aml_res_window_io(aml, LAYOUT_PCI_PORTS_BASE,
+			  LAYOUT_PCI_PORTS_BASE + LAYOUT_PCI_PORTS_SIZE - 1);
 	aml_res_window_memory32(aml, LAYOUT_PCI32_BASE,
 				LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE - 1);
 	aml_resources_end(aml, crs);

@@ -4,12 +4,12 @@
  *
  * Every way into configuration space ends in config_read and config_write, one dword or less at
  * a time, under the host's lock. A write changes the bits its function allows, and where it
- * touched the command register or a BAR, remap brings vm->mmio in line with all BARs of all
- * functions.
+ * touched the command register or a BAR, remap brings the VM's buses in line with all BARs of
+ * all functions.
  *
- * A BAR is decoded while the function's memory decode bit is set (PCI 3.0, 6.2.2) and it lies
- * in the 32-bit window, which is all that the host bridge forwards: so the addresses a guest
- * writes while it sizes BARs never claim anything. Where two BARs overlap the first one stays,
+ * A BAR is decoded while the function's decode bit for its space is set (PCI 3.0, 6.2.2) and it
+ * lies in that space's window, which is all that the host bridge forwards: so the addresses a
+ * guest writes while it sizes BARs never claim anything. Where two BARs overlap the first one stays,
  * and the other is tried again whenever anything moves.
  *
  * A bus callback may still run after its range was removed: devices outlive all vCPUs.
@@ -43,8 +43,20 @@ struct pci_host {
 	struct pci_dev *devs[SLOTS];
 	uint32_t config_addr;   /* CF8 */
 	uint8_t reset_control;  /* CF9 */
-	uint64_t next_bar_addr; /* in the 32-bit window */
+	uint64_t next_bar_addr[PCI_SPACES];
 	struct log_limit map_limit;
+};
+
+static const struct {
+	uint32_t addr_mask; /* of a BAR; its other bits are `type` (PCI 3.0, 6.2.5.1) */
+	uint32_t type;
+	uint8_t decode; /* its bit in the command register */
+	uint64_t window, window_bytes;
+} spaces[PCI_SPACES] = {
+	[PCI_MEMORY] = {(uint32_t)PCI_BASE_ADDRESS_MEM_MASK, PCI_BASE_ADDRESS_SPACE_MEMORY,
+			PCI_COMMAND_MEMORY, LAYOUT_PCI32_BASE, LAYOUT_PCI32_SIZE},
+	[PCI_PORTS] = {(uint32_t)PCI_BASE_ADDRESS_IO_MASK, PCI_BASE_ADDRESS_SPACE_IO,
+		       PCI_COMMAND_IO, LAYOUT_PCI_PORTS_BASE, LAYOUT_PCI_PORTS_SIZE},
 };
 
 static uint32_t get32(const uint8_t *p)
@@ -72,18 +84,27 @@ static unsigned int bar_reg(unsigned int bar)
 	return PCI_BASE_ADDRESS_0 + 4 * bar;
 }
 
+static struct bus *bus_of(struct pci_host *host, const struct pci_bar *bar)
+{
+	return bar->space == PCI_PORTS ? &host->vm->pio : &host->vm->mmio;
+}
+
+static bool in_window(enum pci_space space, uint64_t addr, uint32_t size)
+{
+	return addr >= spaces[space].window &&
+	       range_fits(addr - spaces[space].window, size, spaces[space].window_bytes);
+}
+
 /* Where `bar` is to be decoded, 0 for nowhere. */
 static uint64_t bar_wanted_locked(const struct pci_dev *dev, unsigned int bar)
 {
-	uint64_t addr = get32(&dev->cfg[bar_reg(bar)]) & PCI_BASE_ADDRESS_MEM_MASK;
+	enum pci_space space = dev->bars[bar].space;
+	uint64_t addr = get32(&dev->cfg[bar_reg(bar)]) & spaces[space].addr_mask;
 	uint32_t size = dev->bars[bar].size;
 
-	if (!size || !(dev->cfg[PCI_COMMAND] & PCI_COMMAND_MEMORY))
+	if (!size || !(dev->cfg[PCI_COMMAND] & spaces[space].decode))
 		return 0;
-	if (addr < LAYOUT_PCI32_BASE ||
-	    !range_fits(addr - LAYOUT_PCI32_BASE, size, LAYOUT_PCI32_SIZE))
-		return 0;
-	return addr;
+	return in_window(space, addr, size) ? addr : 0;
 }
 
 static void bar_unmap_locked(struct pci_dev *dev, unsigned int bar)
@@ -92,7 +113,7 @@ static void bar_unmap_locked(struct pci_dev *dev, unsigned int bar)
 
 	if (dev->ops->bar_mapped)
 		dev->ops->bar_mapped(dev, bar, b->mapped_at, false);
-	bus_del(&dev->host->vm->mmio, b->mapped_at);
+	bus_del(bus_of(dev->host, b), b->mapped_at);
 	b->mapped_at = 0;
 }
 
@@ -100,7 +121,7 @@ static void bar_map_locked(struct pci_dev *dev, unsigned int bar, uint64_t addr)
 {
 	struct pci_bar *b = &dev->bars[bar];
 
-	if (bus_add(&dev->host->vm->mmio, addr, b->size, b->ops, b->owner) < 0) {
+	if (bus_add(bus_of(dev->host, b), addr, b->size, b->ops, b->owner) < 0) {
 		log_guest(&dev->host->map_limit,
 			  "pci 00:%02x.0: BAR %u cannot be at %#llx: something else is there",
 			  dev->slot, bar, (unsigned long long)addr);
@@ -311,9 +332,8 @@ void pci_dev_init(struct pci_dev *dev, const struct pci_id *id, const struct pci
 	put16(&dev->cfg[PCI_SUBSYSTEM_VENDOR_ID], id->subsys_vendor);
 	put16(&dev->cfg[PCI_SUBSYSTEM_ID], id->subsys_device);
 
-	put16(&dev->writable[PCI_COMMAND], PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
-						   PCI_COMMAND_PARITY | PCI_COMMAND_SERR |
-						   PCI_COMMAND_INTX_DISABLE);
+	put16(&dev->writable[PCI_COMMAND], PCI_COMMAND_MASTER | PCI_COMMAND_PARITY |
+						   PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
 	dev->writable[PCI_CACHE_LINE_SIZE] = 0xff;
 	dev->writable[PCI_LATENCY_TIMER] = 0xff;
 	dev->writable[PCI_INTERRUPT_LINE] = 0xff;
@@ -335,40 +355,45 @@ unsigned int pci_add_capability(struct pci_dev *dev, uint8_t cap_id, unsigned in
 	return at;
 }
 
-void pci_set_bar(struct pci_dev *dev, unsigned int bar, uint32_t size, const struct bus_ops *ops,
-		 void *owner)
+void pci_set_bar(struct pci_dev *dev, unsigned int bar, enum pci_space space, uint32_t size,
+		 const struct bus_ops *ops, void *owner)
 {
-	dev->bars[bar] = (struct pci_bar){.size = size, .ops = ops, .owner = owner};
-	put32(&dev->writable[bar_reg(bar)], ~(size - 1) & (uint32_t)PCI_BASE_ADDRESS_MEM_MASK);
+	dev->bars[bar] = (struct pci_bar){.space = space, .size = size, .ops = ops, .owner = owner};
+	put32(&dev->cfg[bar_reg(bar)], spaces[space].type);
+	put32(&dev->writable[bar_reg(bar)], ~(size - 1) & spaces[space].addr_mask);
+	dev->writable[PCI_COMMAND] |= spaces[space].decode;
 }
 
-/* The next free addresses for all BARs, from `next` on; where they end, or 0: no room. */
-static uint64_t place_bars(struct pci_dev *dev, uint64_t next)
+/* Addresses for all BARs, from `next` on, which goes to where they end. False: no room. */
+static bool place_bars(struct pci_dev *dev, uint64_t next[PCI_SPACES])
 {
 	for (unsigned int bar = 0; bar < PCI_BARS; bar++) {
+		enum pci_space space = dev->bars[bar].space;
 		uint32_t size = dev->bars[bar].size;
-		uint64_t addr = size ? align_up(next, size) : next;
+		uint64_t addr;
 
-		if (!range_fits(addr - LAYOUT_PCI32_BASE, size, LAYOUT_PCI32_SIZE))
-			return 0;
-		if (size)
-			put32(&dev->cfg[bar_reg(bar)], (uint32_t)addr);
-		next = addr + size;
+		if (!size)
+			continue;
+		addr = align_up(next[space], size);
+		if (!in_window(space, addr, size))
+			return false;
+		put32(&dev->cfg[bar_reg(bar)], (uint32_t)addr | spaces[space].type);
+		next[space] = addr + size;
 	}
-	return next;
+	return true;
 }
 
 static int add_locked(struct pci_host *host, struct pci_dev *dev)
 {
+	uint64_t next[PCI_SPACES];
 	unsigned int slot = 0;
-	uint64_t next;
 
+	memcpy(next, host->next_bar_addr, sizeof(next));
 	while (slot < SLOTS && host->devs[slot])
 		slot++;
-	next = place_bars(dev, host->next_bar_addr);
-	if (slot == SLOTS || !next)
+	if (slot == SLOTS || !place_bars(dev, next))
 		return -ENOSPC;
-	host->next_bar_addr = next;
+	memcpy(host->next_bar_addr, next, sizeof(next));
 	host->devs[slot] = dev;
 	dev->host = host;
 	dev->slot = slot;
@@ -424,7 +449,8 @@ int pci_host_create(struct vm *vm, struct pci_host **out)
 	if (!host)
 		return -ENOMEM;
 	host->vm = vm;
-	host->next_bar_addr = LAYOUT_PCI32_BASE;
+	for (int space = 0; space < PCI_SPACES; space++)
+		host->next_bar_addr[space] = spaces[space].window;
 	r = -pthread_mutex_init(&host->lock, NULL);
 	if (r < 0)
 		goto err_free;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCI host: one bus, 32 slots, single functions, reached by ECAM and by ports CF8/CFC.
- * BARs are 32-bit memory, given addresses in the 32-bit window at pci_add; the guest enables
- * decoding and may move them within that window. The reset register at 0xCF9 lies within the
+ * BARs are 32-bit memory or I/O ports, given addresses in the bus's window for them at pci_add;
+ * the guest enables decoding and may move them within that window. The reset register at 0xCF9 lies within the
  * CF8 dword and is answered here: it ends the VM with VM_RESET.
  */
 #pragma once
@@ -30,7 +30,14 @@ struct pci_dev_ops {
 	void (*bar_mapped)(struct pci_dev *dev, unsigned int bar, uint64_t addr, bool mapped);
 };
 
+enum pci_space {
+	PCI_MEMORY,
+	PCI_PORTS,
+	PCI_SPACES,
+};
+
 struct pci_bar {
+	enum pci_space space;
 	uint32_t size; /* power of two, 0: none */
 	const struct bus_ops *ops;
 	void *owner;
@@ -64,8 +71,9 @@ void pci_host_destroy(struct pci_host *host);
 void pci_dev_init(struct pci_dev *dev, const struct pci_id *id, const struct pci_dev_ops *ops);
 /* `len` includes the two header bytes. The capability's offset in `cfg`. */
 unsigned int pci_add_capability(struct pci_dev *dev, uint8_t cap_id, unsigned int len);
-void pci_set_bar(struct pci_dev *dev, unsigned int bar, uint32_t size, const struct bus_ops *ops,
-		 void *owner);
+/* Memory: 16 bytes or more. Ports: 4 to 256 (PCI 3.0, 6.2.5.1). */
+void pci_set_bar(struct pci_dev *dev, unsigned int bar, enum pci_space space, uint32_t size,
+		 const struct bus_ops *ops, void *owner);
 /* Take the next free slot and addresses for the BARs. 0 or -ENOSPC. */
 int pci_add(struct pci_host *host, struct pci_dev *dev);
 /* Unmap its BARs and forget it. vCPUs are stopped. */

@@ -2,14 +2,16 @@
 /*
  * Theory of operation
  *
- * One BAR holds everything, each structure in a page of its own (virtio 1.2, 4.1.4):
+ * A BAR of memory holds everything, each structure in a page of its own (virtio 1.2, 4.1.4):
  *
  *	0x0000 common configuration    0x3000 doorbells, 4 bytes per queue
  *	0x1000 ISR status              0x4000 MSI-X table
  *	0x2000 device configuration    0x5000 MSI-X pending bits
  *
- * Doorbells are ioeventfds, registered when the BAR is mapped and moved with it: a kick does not
- * come here. Vectors are read by the device's loop when it raises an interrupt, hence atomic;
+ * A second BAR has the doorbells again, as I/O ports, which the driver is to prefer: for a write
+ * to memory KVM has to decode the driver's instruction, on AMD always, while a port's exit says
+ * what was written. Doorbells are ioeventfds, registered when their BAR is mapped and moved with
+ * it: a kick does not come here. Vectors are read by the device's loop when it raises an interrupt, hence atomic;
  * the selectors are atomic for guests whose vCPUs write them at the same time.
  *
  * Common configuration is read from a snapshot, so that every size and alignment gives what is
@@ -30,10 +32,16 @@
 #include "virtio/device.h"
 #include "vmm/vm.h"
 
-#define BAR 0
+#define BAR_MEMORY 0
+#define BAR_PORTS 1
+#define BARS 2
 #define BAR_BYTES 0x8000u
 #define PAGE_BYTES 0x1000u
 #define NOTIFY_MULTIPLIER 4u
+#define PORTS (VIRTIO_QUEUES_MAX * NOTIFY_MULTIPLIER)
+
+#define CAP_PLAIN ((unsigned int)sizeof(struct virtio_pci_cap))
+#define CAP_LONG (CAP_PLAIN + 4) /* the multiplier, or the access capability's data */
 
 enum page {
 	PAGE_COMMON,
@@ -45,6 +53,7 @@ enum page {
 };
 
 _Static_assert(VIRTIO_QUEUES_MAX <= 64, "doorbells");
+_Static_assert(PORTS <= 256, "PCI 3.0, 6.2.5.1");
 _Static_assert(VIRTIO_QUEUES_MAX * NOTIFY_MULTIPLIER <= PAGE_BYTES, "PAGE_NOTIFY");
 _Static_assert(MSIX_TABLE_BYTES(VIRTIO_QUEUES_MAX + 1) <= PAGE_BYTES, "PAGE_MSIX_TABLE");
 
@@ -59,7 +68,7 @@ struct virtio_pci {
 	struct vm *vm;
 	struct virtio_dev *dev;
 	unsigned int cfg_access; /* offset of the configuration access capability */
-	uint64_t doorbells;      /* bitmap: queues with an ioeventfd; under the PCI host's lock */
+	uint64_t doorbells[BARS]; /* bitmap: queues with an ioeventfd; under the PCI host's lock */
 	atomic_uint device_feature_select, driver_feature_select, queue_select;
 	atomic_uint isr;
 	atomic_uint queue_vectors[VIRTIO_QUEUES_MAX];
@@ -329,11 +338,27 @@ static const struct bus_ops bar_ops = {
 	.write = bar_write,
 };
 
+static void ports_read(void *owner, uint64_t offset, void *data, unsigned int len)
+{
+	memset(data, 0, len);
+}
+
+static void ports_write(void *owner, uint64_t offset, const void *data, unsigned int len)
+{
+	bar_write(owner, PAGE_NOTIFY * PAGE_BYTES + offset, data, len);
+}
+
+static const struct bus_ops ports_ops = {
+	.read = ports_read,
+	.write = ports_write,
+};
+
 /* --- configuration space --- */
 
-/* The access capability (4.1.4.9) is a window: a part of the BAR that its data field shows. */
+/* The access capability (4.1.4.9) is a window: a part of a BAR that its data field shows. */
 struct window {
 	uint8_t *data; /* in `cfg` */
+	const struct bus_ops *ops;
 	uint32_t offset, bytes;
 };
 
@@ -343,15 +368,17 @@ static bool find_window(struct virtio_pci *vp, unsigned int reg, unsigned int le
 {
 	unsigned int data = vp->cfg_access + (unsigned int)sizeof(struct virtio_pci_cap);
 	const uint8_t *cap = &vp->pci.cfg[vp->cfg_access];
+	const struct pci_bar *bar = &vp->pci.bars[cap[VIRTIO_PCI_CAP_BAR] % BARS];
 
 	if (reg >= data + 4 || reg + len <= data)
 		return false;
+	w->ops = bar->ops;
 	w->data = &vp->pci.cfg[data];
 	memcpy(&w->offset, cap + VIRTIO_PCI_CAP_OFFSET, sizeof(w->offset));
 	memcpy(&w->bytes, cap + VIRTIO_PCI_CAP_LENGTH, sizeof(w->bytes));
-	return cap[VIRTIO_PCI_CAP_BAR] == BAR &&
+	return cap[VIRTIO_PCI_CAP_BAR] < BARS &&
 	       (w->bytes == 1 || w->bytes == 2 || w->bytes == 4) &&
-	       w->offset % w->bytes == 0 && range_fits(w->offset, w->bytes, BAR_BYTES);
+	       w->offset % w->bytes == 0 && range_fits(w->offset, w->bytes, bar->size);
 }
 
 static void config_reading(struct pci_dev *pci, unsigned int reg, unsigned int len)
@@ -360,7 +387,7 @@ static void config_reading(struct pci_dev *pci, unsigned int reg, unsigned int l
 	struct window w;
 
 	if (find_window(vp, reg, len, &w))
-		bar_read(vp, w.offset, w.data, w.bytes);
+		w.ops->read(vp, w.offset, w.data, w.bytes);
 }
 
 static void config_written(struct pci_dev *pci, unsigned int reg, unsigned int len)
@@ -370,26 +397,28 @@ static void config_written(struct pci_dev *pci, unsigned int reg, unsigned int l
 
 	msix_config_written(&vp->msix, reg, len);
 	if (find_window(vp, reg, len, &w))
-		bar_write(vp, w.offset, w.data, w.bytes);
+		w.ops->write(vp, w.offset, w.data, w.bytes);
 }
 
 static void bar_mapped(struct pci_dev *pci, unsigned int bar, uint64_t addr, bool mapped)
 {
 	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
-	uint64_t doorbell = addr + PAGE_NOTIFY * PAGE_BYTES;
+	const struct bus *bus = bar == BAR_PORTS ? &vp->vm->pio : &vp->vm->mmio;
+	uint64_t doorbell = bar == BAR_PORTS ? addr : addr + PAGE_NOTIFY * PAGE_BYTES;
+	uint64_t *doorbells = &vp->doorbells[bar];
 
 	for (unsigned int i = 0; i < vp->dev->nqueues; i++, doorbell += NOTIFY_MULTIPLIER) {
 		int fd = vp->dev->queues[i].kick_fd, r;
 
 		if (!mapped) {
-			if (vp->doorbells & 1ull << i)
-				vm_ioeventfd_del(vp->vm, doorbell, fd);
-			vp->doorbells &= ~(1ull << i);
+			if (*doorbells & 1ull << i)
+				vm_ioeventfd_del(vp->vm, bus, doorbell, fd);
+			*doorbells &= ~(1ull << i);
 			continue;
 		}
-		r = vm_ioeventfd_add(vp->vm, doorbell, fd);
+		r = vm_ioeventfd_add(vp->vm, bus, doorbell, fd);
 		if (r == 0)
-			vp->doorbells |= 1ull << i;
+			*doorbells |= 1ull << i;
 		else /* kicks come by bar_write: slower, not wrong */
 			log_guest(&vp->log_limit, "%s: no ioeventfd for queue %u: %s",
 				  vp->dev->name, i, strerror(-r));
@@ -404,41 +433,50 @@ static const struct pci_dev_ops pci_ops = {
 
 /* --- creation and end --- */
 
-static unsigned int add_capability(struct virtio_pci *vp, uint8_t type, enum page page,
+/* Where its bytes are, in BAR_MEMORY until the caller says otherwise. */
+static unsigned int add_capability(struct virtio_pci *vp, uint8_t type, uint32_t offset,
 				   uint32_t bytes, unsigned int cap_len)
 {
 	unsigned int at = pci_add_capability(&vp->pci, PCI_CAP_ID_VNDR, cap_len);
 	uint8_t *cap = &vp->pci.cfg[at];
-	uint32_t offset = page * PAGE_BYTES;
 
 	cap[VIRTIO_PCI_CAP_LEN] = (uint8_t)cap_len;
 	cap[VIRTIO_PCI_CAP_CFG_TYPE] = type;
-	cap[VIRTIO_PCI_CAP_BAR] = BAR;
+	cap[VIRTIO_PCI_CAP_BAR] = BAR_MEMORY;
 	memcpy(cap + VIRTIO_PCI_CAP_OFFSET, &offset, sizeof(offset));
 	memcpy(cap + VIRTIO_PCI_CAP_LENGTH, &bytes, sizeof(bytes));
 	return at;
 }
 
+static void add_doorbells(struct virtio_pci *vp, uint8_t bar, uint32_t offset)
+{
+	uint32_t bytes = MAX(vp->dev->nqueues, 1) * NOTIFY_MULTIPLIER;
+	unsigned int at = add_capability(vp, VIRTIO_PCI_CAP_NOTIFY_CFG, offset, bytes, CAP_LONG);
+	uint32_t multiplier = NOTIFY_MULTIPLIER;
+
+	vp->pci.cfg[at + VIRTIO_PCI_CAP_BAR] = bar;
+	memcpy(&vp->pci.cfg[at + VIRTIO_PCI_NOTIFY_CAP_MULT], &multiplier, sizeof(multiplier));
+}
+
+/* 4.1.4: of several of a type, the one to prefer comes first. */
 static void add_capabilities(struct virtio_pci *vp)
 {
-	const unsigned int plain = sizeof(struct virtio_pci_cap), longer = plain + 4;
-	uint32_t multiplier = NOTIFY_MULTIPLIER;
 	unsigned int at;
 
-	add_capability(vp, VIRTIO_PCI_CAP_COMMON_CFG, PAGE_COMMON,
-		       sizeof(struct virtio_pci_common_cfg), plain);
-	at = add_capability(vp, VIRTIO_PCI_CAP_NOTIFY_CFG, PAGE_NOTIFY,
-			    MAX(vp->dev->nqueues, 1) * NOTIFY_MULTIPLIER, longer);
-	memcpy(&vp->pci.cfg[at + VIRTIO_PCI_NOTIFY_CAP_MULT], &multiplier, sizeof(multiplier));
-	add_capability(vp, VIRTIO_PCI_CAP_ISR_CFG, PAGE_ISR, 1, plain);
+	add_capability(vp, VIRTIO_PCI_CAP_COMMON_CFG, PAGE_COMMON * PAGE_BYTES,
+		       sizeof(struct virtio_pci_common_cfg), CAP_PLAIN);
+	add_doorbells(vp, BAR_PORTS, 0);
+	add_doorbells(vp, BAR_MEMORY, PAGE_NOTIFY * PAGE_BYTES);
+	add_capability(vp, VIRTIO_PCI_CAP_ISR_CFG, PAGE_ISR * PAGE_BYTES, 1, CAP_PLAIN);
 	if (vp->dev->ops->config_bytes)
-		add_capability(vp, VIRTIO_PCI_CAP_DEVICE_CFG, PAGE_DEVICE,
-			       (uint32_t)vp->dev->ops->config_bytes, plain);
+		add_capability(vp, VIRTIO_PCI_CAP_DEVICE_CFG, PAGE_DEVICE * PAGE_BYTES,
+			       (uint32_t)vp->dev->ops->config_bytes, CAP_PLAIN);
 
-	at = add_capability(vp, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, longer);
+	at = add_capability(vp, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, CAP_LONG);
 	vp->cfg_access = at;
 	vp->pci.writable[at + VIRTIO_PCI_CAP_BAR] = 0xff;
-	memset(&vp->pci.writable[at + VIRTIO_PCI_CAP_OFFSET], 0xff, longer - VIRTIO_PCI_CAP_OFFSET);
+	memset(&vp->pci.writable[at + VIRTIO_PCI_CAP_OFFSET], 0xff,
+	       CAP_LONG - VIRTIO_PCI_CAP_OFFSET);
 }
 
 static void init_identity(struct virtio_pci *vp)
@@ -454,7 +492,8 @@ static void init_identity(struct virtio_pci *vp)
 	};
 
 	pci_dev_init(&vp->pci, &id, &pci_ops);
-	pci_set_bar(&vp->pci, BAR, BAR_BYTES, &bar_ops, vp);
+	pci_set_bar(&vp->pci, BAR_MEMORY, PCI_MEMORY, BAR_BYTES, &bar_ops, vp);
+	pci_set_bar(&vp->pci, BAR_PORTS, PCI_PORTS, PORTS, &ports_ops, vp);
 }
 
 int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *dev,
@@ -469,7 +508,7 @@ int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *d
 	vp->dev = dev;
 	reset(vp);
 	init_identity(vp);
-	r = msix_init(&vp->msix, &vm->irq, &vp->pci, dev->nqueues + 1, BAR,
+	r = msix_init(&vp->msix, &vm->irq, &vp->pci, dev->nqueues + 1, BAR_MEMORY,
 		      PAGE_MSIX_TABLE * PAGE_BYTES, PAGE_MSIX_PBA * PAGE_BYTES);
 	if (r < 0)
 		goto err_free;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* virtio over PCI, modern only (virtio 1.2, section 4.1): one BAR, MSI-X, ioeventfd doorbells. */
+/* virtio over PCI, modern only (virtio 1.2, section 4.1): MSI-X, ioeventfd doorbells. */
 #pragma once
 
 struct pci_host;

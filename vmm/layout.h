@@ -44,6 +44,8 @@
 #define LAYOUT_PORT_PCI_ADDR 0xCF8 /* 4 */
 #define LAYOUT_PORT_RESET 0xCF9    /* 1: reset control, also ACPI's reset register */
 #define LAYOUT_PORT_PCI_DATA 0xCFC /* 4 */
+#define LAYOUT_PCI_PORTS_BASE 0xC000ull /* I/O window of the PCI bus */
+#define LAYOUT_PCI_PORTS_SIZE 0x4000ull
 
 /* Global system interrupts: ISA lines as on a PC; MSI routes come after the IOAPIC's pins. */
 #define LAYOUT_IRQ_COM1 4

@@ -38,7 +38,7 @@ enum vcpu_exit_kind {
 };
 
 /* Exits to user space by kind and address: a hash table. */
-#define VCPU_STAT_SLOTS 64
+#define VCPU_STAT_SLOTS 128
 struct vcpu_stat {
 	enum vcpu_exit_kind kind;
 	uint64_t addr;

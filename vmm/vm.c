@@ -226,20 +226,22 @@ void vm_end(struct vm *vm, enum vm_end how)
 		eventfd_write(vm->end_fd, 1);
 }
 
-static int ioeventfd(struct vm *vm, uint64_t addr, int fd, uint32_t flags)
+static int ioeventfd(struct vm *vm, const struct bus *bus, uint64_t addr, int fd, uint32_t flags)
 {
 	/* Length 0: any access size; KVM then need not even decode the instruction on VMX. */
 	struct kvm_ioeventfd event = {.addr = addr, .fd = fd, .flags = flags};
 
+	if (bus == &vm->pio)
+		event.flags |= KVM_IOEVENTFD_FLAG_PIO;
 	return ioctl(vm->fd, KVM_IOEVENTFD, &event) < 0 ? -errno : 0;
 }
 
-int vm_ioeventfd_add(struct vm *vm, uint64_t addr, int fd)
+int vm_ioeventfd_add(struct vm *vm, const struct bus *bus, uint64_t addr, int fd)
 {
-	return ioeventfd(vm, addr, fd, 0);
+	return ioeventfd(vm, bus, addr, fd, 0);
 }
 
-void vm_ioeventfd_del(struct vm *vm, uint64_t addr, int fd)
+void vm_ioeventfd_del(struct vm *vm, const struct bus *bus, uint64_t addr, int fd)
 {
-	ioeventfd(vm, addr, fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	ioeventfd(vm, bus, addr, fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }

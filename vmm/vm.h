@@ -48,6 +48,9 @@ void vm_stop(struct vm *vm);
 /* Any thread: ask for the machine's end. Signals end_fd; the vCPUs run until vm_stop. */
 void vm_end(struct vm *vm, enum vm_end how);
 
-/* ioeventfd for writes of any length at `addr`: signal `fd` without leaving the kernel. */
-int vm_ioeventfd_add(struct vm *vm, uint64_t addr, int fd);
-void vm_ioeventfd_del(struct vm *vm, uint64_t addr, int fd);
+/*
+ * ioeventfd for writes of any length at `addr` of `bus`, one of the VM's: signal `fd` without
+ * leaving the kernel.
+ */
+int vm_ioeventfd_add(struct vm *vm, const struct bus *bus, uint64_t addr, int fd);
+void vm_ioeventfd_del(struct vm *vm, const struct bus *bus, uint64_t addr, int fd);

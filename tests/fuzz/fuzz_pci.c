@@ -166,21 +166,37 @@ static void run_op(struct toy *toy, struct loop *loop, struct input *in)
 	}
 }
 
+/* Doorbells on a bus: none, or each queue's from `addr` on. */
+static void check_doorbells(const struct bus *bus, uint64_t addr, bool decoded)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < fake_doorbell_count; i++) {
+		if (fake_doorbells[i].bus != bus)
+			continue;
+		assert(fake_doorbells[i].addr - addr < TOY_QUEUES * 4);
+		count++;
+	}
+	assert(count == 0 || (decoded && count == TOY_QUEUES));
+}
+
 /* What holds whatever the guest did. */
 static void check(const struct toy *toy)
 {
-	uint64_t addr = bar_addr();
-	bool decoded = cfg_in(SLOT, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
-	bool inside = addr >= LAYOUT_PCI32_BASE &&
+	uint64_t addr = bar_addr(), ports = cfg_in(SLOT, PCI_BASE_ADDRESS_1, 4);
+	uint32_t command = cfg_in(SLOT, PCI_COMMAND, 2);
+	bool memory = (command & PCI_COMMAND_MEMORY) && addr >= LAYOUT_PCI32_BASE &&
 		      addr < LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE;
+	bool io = (command & PCI_COMMAND_IO) && ports >= LAYOUT_PCI_PORTS_BASE &&
+		  ports < LAYOUT_PCI_PORTS_BASE + LAYOUT_PCI_PORTS_SIZE;
 
 	assert(cfg_in(SLOT, PCI_VENDOR_ID, 4) == ((0x1040u + TOY_ID) << 16 | 0x1af4));
 	assert(cfg_in(0, PCI_CLASS_DEVICE, 2) == 0x0600);
-	assert(addr % 0x8000 == 0);
-	assert(fake_vm.pio.count == 2);
-	assert(fake_vm.mmio.count == 1u + (decoded && inside)); /* ECAM and the BAR */
-	assert(fake_doorbell_count == 0 || fake_doorbell_count == TOY_QUEUES);
-	assert(fake_doorbell_count == 0 || fake_doorbells[0].addr - addr - 0x3000 < 0x1000);
+	assert(addr % 0x8000 == 0 && ports % 256 == 1);
+	assert(fake_vm.pio.count == 2u + io);      /* CF8, CFC */
+	assert(fake_vm.mmio.count == 1u + memory); /* ECAM */
+	check_doorbells(&fake_vm.mmio, addr + 0x3000, memory);
+	check_doorbells(&fake_vm.pio, ports - 1, io);
 	assert(toy->activations == toy->quiesces + toy->live);
 }
 

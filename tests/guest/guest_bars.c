@@ -12,6 +12,8 @@
 
 #define FREE_ADDR (LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE - 0x1000000)
 
+#define FREE_PORTS (LAYOUT_PCI_PORTS_BASE + LAYOUT_PCI_PORTS_SIZE / 2)
+
 static struct disk disk;
 static uint8_t *data;
 
@@ -20,7 +22,7 @@ static uint64_t bar_at(unsigned int bar)
 	return pci_at(disk.dev.slot, PCI_BASE_ADDRESS_0 + bar * 4);
 }
 
-/* Bytes of a memory BAR; 0 where there is none. */
+/* Bytes of a BAR; 0 where there is none. */
 static uint32_t bar_size(unsigned int bar)
 {
 	uint32_t before = read32(bar_at(bar)), mask;
@@ -31,7 +33,7 @@ static uint32_t bar_size(unsigned int bar)
 	write32(bar_at(bar), before);
 	CHECK_EQ(read32(bar_at(bar)), before);
 	pci_enable(disk.dev.slot, true);
-	return mask ? ~(mask & ~0xFu) + 1 : 0;
+	return mask ? ~(mask & (mask & PCI_BASE_ADDRESS_SPACE_IO ? ~3u : ~0xFu)) + 1 : 0;
 }
 
 static unsigned int check_sizes(void)
@@ -45,7 +47,8 @@ static unsigned int check_sizes(void)
 			continue;
 		CHECK_EQ(size & (size - 1), 0);
 		CHECK_EQ(pci_bar(disk.dev.slot, bar) & (size - 1), 0);
-		print("bar %u has 0x%x bytes\n", bar, size);
+		print("bar %u has 0x%x %s\n", bar, size,
+		      pci_bar_is_ports(disk.dev.slot, bar) ? "ports" : "bytes");
 		if (found == PCI_STD_NUM_BARS)
 			found = bar;
 		if ((read32(bar_at(bar)) & PCI_BASE_ADDRESS_MEM_TYPE_MASK) ==
@@ -56,11 +59,14 @@ static unsigned int check_sizes(void)
 	return found;
 }
 
+/* Twice: by both kinds of doorbells. */
 static void check_disk(void)
 {
-	memset(data, 0, SECTOR);
-	CHECK_EQ(disk_do(&disk, VIRTIO_BLK_T_IN, 0, data, SECTOR), VIRTIO_BLK_S_OK);
-	CHECK_EQ(*(uint64_t *)data, ~0ull);
+	for (int i = 0; i < 2; i++) {
+		memset(data, 0, SECTOR);
+		CHECK_EQ(disk_do(&disk, VIRTIO_BLK_T_IN, 0, data, SECTOR), VIRTIO_BLK_S_OK);
+		CHECK_EQ(*(uint64_t *)data, ~0ull);
+	}
 }
 
 static void move(unsigned int bar, uint64_t to)
@@ -81,6 +87,23 @@ static void move(unsigned int bar, uint64_t to)
 	write16(old_doorbell, 0);
 	write8(old_status, 0);
 	CHECK_EQ(vdev_status(&disk.dev), status);
+	check_disk();
+}
+
+static void move_ports(uint16_t to)
+{
+	unsigned int bar = 0;
+	uint16_t from;
+
+	while (!pci_bar_is_ports(disk.dev.slot, bar))
+		bar++;
+	from = (uint16_t)pci_bar(disk.dev.slot, bar);
+	write32(bar_at(bar), to);
+	CHECK_EQ(pci_bar(disk.dev.slot, bar), to);
+	vdev_locate(&disk.dev);
+	disk.queue.doorbell_port = (uint16_t)(disk.queue.doorbell_port - from + to);
+	CHECK_EQ(inw(from), 0xFFFF);
+	CHECK_EQ(inw(to), 0);
 	check_disk();
 }
 
@@ -112,6 +135,7 @@ void guest_main(void)
 	for (int i = 0; i < 20; i++) {
 		move(bar, FREE_ADDR + i * 0x10000);
 		move(bar, home);
+		move_ports((uint16_t)(FREE_PORTS + i * 0x100));
 	}
 	switch_off();
 	disk_reopen(&disk);

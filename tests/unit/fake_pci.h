@@ -24,6 +24,7 @@
 #include "vmm/vm.h"
 
 struct fake_doorbell {
+	const struct bus *bus;
 	uint64_t addr;
 	int fd;
 };
@@ -43,36 +44,36 @@ void vm_end(struct vm *vm, enum vm_end how)
 	fake_end = how;
 }
 
-static struct fake_doorbell *find_doorbell_locked(uint64_t addr)
+static struct fake_doorbell *find_doorbell_locked(const struct bus *bus, uint64_t addr)
 {
 	for (unsigned int i = 0; i < fake_doorbell_count; i++)
-		if (fake_doorbells[i].addr == addr)
+		if (fake_doorbells[i].bus == bus && fake_doorbells[i].addr == addr)
 			return &fake_doorbells[i];
 	return NULL;
 }
 
-int vm_ioeventfd_add(struct vm *vm, uint64_t addr, int fd)
+int vm_ioeventfd_add(struct vm *vm, const struct bus *bus, uint64_t addr, int fd)
 {
 	int r = -EEXIST;
 
 	pthread_mutex_lock(&fake_lock);
 	if (fake_no_doorbells) {
 		r = -ENOSPC;
-	} else if (!find_doorbell_locked(addr)) {
+	} else if (!find_doorbell_locked(bus, addr)) {
 		assert(fake_doorbell_count < ARRAY_LEN(fake_doorbells));
-		fake_doorbells[fake_doorbell_count++] = (struct fake_doorbell){addr, fd};
+		fake_doorbells[fake_doorbell_count++] = (struct fake_doorbell){bus, addr, fd};
 		r = 0;
 	}
 	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
-void vm_ioeventfd_del(struct vm *vm, uint64_t addr, int fd)
+void vm_ioeventfd_del(struct vm *vm, const struct bus *bus, uint64_t addr, int fd)
 {
 	struct fake_doorbell *bell;
 
 	pthread_mutex_lock(&fake_lock);
-	bell = find_doorbell_locked(addr);
+	bell = find_doorbell_locked(bus, addr);
 	assert(bell && bell->fd == fd);
 	*bell = fake_doorbells[--fake_doorbell_count];
 	pthread_mutex_unlock(&fake_lock);
@@ -166,17 +167,22 @@ static inline uint64_t mmio_in(uint64_t addr, unsigned int len)
 	return value;
 }
 
-static inline void mmio_out(uint64_t addr, unsigned int len, uint64_t value)
+static inline void fake_out(struct bus *bus, uint64_t addr, unsigned int len, uint64_t value)
 {
 	struct fake_doorbell *bell;
 
 	pthread_mutex_lock(&fake_lock);
-	bell = find_doorbell_locked(addr);
+	bell = find_doorbell_locked(bus, addr);
 	if (bell)
 		eventfd_write(bell->fd, 1);
 	pthread_mutex_unlock(&fake_lock);
 	if (!bell)
-		bus_write(&fake_vm.mmio, addr, &value, len);
+		bus_write(bus, addr, &value, len);
+}
+
+static inline void mmio_out(uint64_t addr, unsigned int len, uint64_t value)
+{
+	fake_out(&fake_vm.mmio, addr, len, value);
 }
 
 static inline uint32_t port_in(uint16_t port, unsigned int len)
@@ -189,7 +195,7 @@ static inline uint32_t port_in(uint16_t port, unsigned int len)
 
 static inline void port_out(uint16_t port, unsigned int len, uint32_t value)
 {
-	bus_write(&fake_vm.pio, port, &value, len);
+	fake_out(&fake_vm.pio, port, len, value);
 }
 
 static inline uint64_t cfg_addr(unsigned int slot, unsigned int reg)

@@ -32,6 +32,7 @@
 #define ISR (BAR_ADDR + 0x1000)
 #define DEVICE_CONFIG (BAR_ADDR + 0x2000)
 #define NOTIFY (BAR_ADDR + 0x3000)
+#define NOTIFY_PORT 0xC000
 #define MSIX_TABLE (BAR_ADDR + 0x4000)
 #define MSIX_PBA (BAR_ADDR + 0x5000)
 
@@ -261,7 +262,7 @@ static inline void driver_enable(void)
 {
 	unsigned int cap = cfg_in(SLOT, PCI_CAPABILITY_LIST, 1);
 
-	cfg_out(SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	cfg_out(SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	while (cap && cfg_in(SLOT, cap, 1) != PCI_CAP_ID_MSIX)
 		cap = cfg_in(SLOT, cap + 1, 1);
 	assert(cap);
@@ -305,7 +306,7 @@ static inline void driver_add(unsigned int queue, uint16_t idx, uint16_t head)
 
 static inline void driver_kick(unsigned int queue)
 {
-	mmio_out(NOTIFY + 4 * queue, 2, queue);
+	port_out((uint16_t)(NOTIFY_PORT + 4 * queue), 2, queue);
 }
 
 /* As Linux does: wait until the status reads 0. */

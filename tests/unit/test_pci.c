@@ -14,6 +14,8 @@
 #define BAR_BYTES 0x4000u
 #define WINDOW LAYOUT_PCI32_BASE
 #define WINDOW_END (LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE)
+#define PORTS 64u
+#define PORTS_END ((uint32_t)(LAYOUT_PCI_PORTS_BASE + LAYOUT_PCI_PORTS_SIZE))
 
 /* A function whose BARs answer with their own tag. */
 struct toy {
@@ -67,7 +69,8 @@ static void toy_init(struct toy *toy, uint8_t tag)
 	memset(toy, 0, sizeof(*toy));
 	toy->tag = tag;
 	pci_dev_init(&toy->pci, &id, &toy_ops);
-	pci_set_bar(&toy->pci, 0, BAR_BYTES, &toy_bar_ops, toy);
+	pci_set_bar(&toy->pci, 0, PCI_MEMORY, BAR_BYTES, &toy_bar_ops, toy);
+	pci_set_bar(&toy->pci, 3, PCI_PORTS, PORTS, &toy_bar_ops, toy);
 }
 
 /* Two functions, in slots 1 and 2. */
@@ -175,14 +178,17 @@ static void read_only_bits_stay(void **state)
 	for (unsigned int reg = 0; reg < 0x1000; reg += 4)
 		cfg_out(1, reg, 4, 0xffffffff);
 	assert_int_equal(cfg_in(1, PCI_VENDOR_ID, 4), 0x56781234);
-	assert_int_equal(cfg_in(1, PCI_COMMAND, 4), 0x0546);
+	assert_int_equal(cfg_in(1, PCI_COMMAND, 4), 0x0547);
+	assert_int_equal(cfg_in(0, PCI_COMMAND, 4), 0); /* the bridge has nothing to decode */
 	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_0, 4), 0xffffc000);
 	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_1, 4), 0);
+	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_3, 4), ~(PORTS - 1) | PCI_BASE_ADDRESS_SPACE_IO);
 	assert_int_equal(cfg_in(1, PCI_ROM_ADDRESS, 4), 0);
 	assert_int_equal(cfg_in(1, PCI_INTERRUPT_LINE, 4), 0xff);
 	for (unsigned int reg = 0; reg < 0x1000; reg++)
 		cfg_out(1, reg, 1, 0);
 	before[PCI_BASE_ADDRESS_0 + 3] = 0; /* had an address */
+	before[PCI_BASE_ADDRESS_3 + 1] = 0;
 	assert_memory_equal(toys[0].pci.cfg, before, sizeof(before));
 }
 
@@ -263,6 +269,33 @@ static void bars_stay_in_the_window(void **state)
 	assert_int_equal(mmio_in(WINDOW_END - 1, 1), 0xa0);
 }
 
+static uint16_t ports(unsigned int slot)
+{
+	return (uint16_t)(cfg_in(slot, PCI_BASE_ADDRESS_3, 4) & ~3u);
+}
+
+static void ports_decode_and_move(void **state)
+{
+	static const uint32_t outside[] = {0, 0x3f8, LAYOUT_PORT_PCI_ADDR, PORTS_END - PORTS - 0x4000,
+					   PORTS_END, 0x1c000, 0xffffffff};
+	unsigned int ranges = fake_vm.pio.count;
+
+	assert_int_equal(ports(1), LAYOUT_PCI_PORTS_BASE);
+	assert_int_equal(ports(2), LAYOUT_PCI_PORTS_BASE + PORTS);
+	enable(1, true); /* memory alone */
+	assert_int_equal(port_in(ports(1), 4), 0xffffffff);
+	cfg_out(1, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	assert_int_equal(port_in(ports(1), 4), 0xa0a0a0a0);
+	assert_int_equal(mmio_in(bar0(1), 4), 0xffffffff);
+	for (unsigned int i = 0; i < ARRAY_LEN(outside); i++) {
+		cfg_out(1, PCI_BASE_ADDRESS_3, 4, outside[i]);
+		assert_int_equal(fake_vm.pio.count, ranges);
+	}
+	cfg_out(1, PCI_BASE_ADDRESS_3, 4, PORTS_END - PORTS);
+	assert_int_equal(port_in(PORTS_END - 1, 1), 0xa0);
+	assert_int_equal(port_in(LAYOUT_PCI_PORTS_BASE, 4), 0xffffffff);
+}
+
 static void collisions_are_survived(void **state)
 {
 	uint64_t first = bar0(1), second = bar0(2);
@@ -305,7 +338,7 @@ static void slots_and_addresses_run_out(void **state)
 	struct toy large = {0}, extra = {0};
 
 	toy_init(&large, 0xB0);
-	pci_set_bar(&large.pci, 1, 0x20000000, &toy_bar_ops, &large);
+	pci_set_bar(&large.pci, 1, PCI_MEMORY, 0x20000000, &toy_bar_ops, &large);
 	assert_int_equal(pci_add(host, &large.pci), -ENOSPC);
 	for (uint8_t i = 2; i < 31; i++) {
 		toy_init(&toys[i], i);
@@ -319,6 +352,20 @@ static void slots_and_addresses_run_out(void **state)
 	assert_int_equal(pci_add(host, &extra.pci), 0);
 	assert_int_equal(extra.pci.slot, 8);
 	pci_remove(&extra.pci);
+}
+
+static void ports_run_out(void **state)
+{
+	struct toy many[2] = {0};
+
+	for (unsigned int i = 0; i < ARRAY_LEN(many); i++) {
+		toy_init(&many[i], (uint8_t)i);
+		pci_set_bar(&many[i].pci, 4, PCI_PORTS, (uint32_t)LAYOUT_PCI_PORTS_SIZE / 2,
+			    &toy_bar_ops, &many[i]);
+	}
+	assert_int_equal(pci_add(host, &many[0].pci), 0);
+	assert_int_equal(pci_add(host, &many[1].pci), -ENOSPC);
+	pci_remove(&many[0].pci);
 }
 
 /* Some vCPUs move and size a BAR while others use it: for the thread sanitizer above all. */
@@ -390,9 +437,11 @@ int main(void)
 		TEST(bars_have_addresses_and_decode_on_demand),
 		TEST(bars_size_and_move_while_decoded),
 		TEST(bars_stay_in_the_window),
+		TEST(ports_decode_and_move),
 		TEST(collisions_are_survived),
 		TEST(capabilities_make_a_list),
 		TEST(slots_and_addresses_run_out),
+		TEST(ports_run_out),
 		TEST(moves_race_with_use),
 		TEST(ports_taken_are_given_back),
 	};

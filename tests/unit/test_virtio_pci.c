@@ -26,14 +26,14 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The virtio capability of a type; 0: none. */
-static unsigned int find_cap(uint8_t type)
+/* The `nth` virtio capability of a type; 0: none. */
+static unsigned int find_cap(uint8_t type, unsigned int nth)
 {
 	unsigned int cap = cfg_in(SLOT, PCI_CAPABILITY_LIST, 1);
 
 	for (; cap; cap = cfg_in(SLOT, cap + 1, 1))
 		if (cfg_in(SLOT, cap, 1) == PCI_CAP_ID_VNDR &&
-		    cfg_in(SLOT, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1) == type)
+		    cfg_in(SLOT, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1) == type && nth-- == 0)
 			return cap;
 	return 0;
 }
@@ -50,27 +50,29 @@ static void identity(void **state)
 static void capabilities(void **state)
 {
 	static const struct {
-		uint8_t type, len;
+		uint8_t type, nth, len, bar;
 		uint32_t offset, bytes;
 	} rows[] = {
-		{VIRTIO_PCI_CAP_COMMON_CFG, 16, 0x0000, 56},
-		{VIRTIO_PCI_CAP_ISR_CFG, 16, 0x1000, 1},
-		{VIRTIO_PCI_CAP_DEVICE_CFG, 16, 0x2000, TOY_CONFIG_BYTES},
-		{VIRTIO_PCI_CAP_NOTIFY_CFG, 20, 0x3000, 4 * TOY_QUEUES},
-		{VIRTIO_PCI_CAP_PCI_CFG, 20, 0, 0},
+		{VIRTIO_PCI_CAP_COMMON_CFG, 0, 16, 0, 0x0000, 56},
+		{VIRTIO_PCI_CAP_ISR_CFG, 0, 16, 0, 0x1000, 1},
+		{VIRTIO_PCI_CAP_DEVICE_CFG, 0, 16, 0, 0x2000, TOY_CONFIG_BYTES},
+		{VIRTIO_PCI_CAP_NOTIFY_CFG, 0, 20, 1, 0, 4 * TOY_QUEUES}, /* to be preferred */
+		{VIRTIO_PCI_CAP_NOTIFY_CFG, 1, 20, 0, 0x3000, 4 * TOY_QUEUES},
+		{VIRTIO_PCI_CAP_PCI_CFG, 0, 20, 0, 0, 0},
 	};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(rows); i++) {
-		unsigned int cap = find_cap(rows[i].type);
+		unsigned int cap = find_cap(rows[i].type, rows[i].nth);
 
 		assert_int_not_equal(cap, 0);
 		assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_CAP_LEN, 1), rows[i].len);
-		assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_CAP_BAR, 1), 0);
+		assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_CAP_BAR, 1), rows[i].bar);
 		assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_CAP_OFFSET, 4), rows[i].offset);
 		assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_CAP_LENGTH, 4), rows[i].bytes);
+		if (rows[i].type == VIRTIO_PCI_CAP_NOTIFY_CFG)
+			assert_int_equal(cfg_in(SLOT, cap + VIRTIO_PCI_NOTIFY_CAP_MULT, 4), 4);
 	}
-	assert_int_equal(cfg_in(SLOT, find_cap(VIRTIO_PCI_CAP_NOTIFY_CFG) +
-				VIRTIO_PCI_NOTIFY_CAP_MULT, 4), 4);
+	assert_int_equal(cfg_in(SLOT, PCI_BASE_ADDRESS_1, 4), NOTIFY_PORT | 1);
 }
 
 static void features_by_halves(void **state)
@@ -339,9 +341,11 @@ static void doorbells_move_with_the_bar(void **state)
 {
 	const uint64_t to = BAR_ADDR + 0x100000;
 
-	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
+	assert_int_equal(fake_doorbell_count, 2 * TOY_QUEUES);
 	driver_setup(0);
 	status_out(DRIVER_OK);
+	cfg_out(SLOT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
 	cfg_out(SLOT, PCI_BASE_ADDRESS_0, 4, 0xffffffff);
 	assert_int_equal(fake_doorbell_count, 0);
 	assert_int_equal(cfg_in(SLOT, PCI_BASE_ADDRESS_0, 4), 0xffff8000);
@@ -358,14 +362,41 @@ static void doorbells_move_with_the_bar(void **state)
 	assert_int_equal(mmio_in(to + VIRTIO_PCI_COMMON_STATUS, 1), DRIVER_OK);
 }
 
+/* The same doorbells by port. */
+static void doorbells_move_with_the_ports(void **state)
+{
+	const uint16_t to = NOTIFY_PORT + 0x1200;
+
+	driver_setup(0);
+	status_out(DRIVER_OK);
+	cfg_out(SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
+	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
+	cfg_out(SLOT, PCI_BASE_ADDRESS_1, 4, 0xffffffff);
+	assert_int_equal(fake_doorbell_count, 0);
+	assert_int_equal(cfg_in(SLOT, PCI_BASE_ADDRESS_1, 4), 0xffffff01);
+	cfg_out(SLOT, PCI_BASE_ADDRESS_1, 4, to);
+	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
+	for (unsigned int i = 0; i < TOY_QUEUES; i++) {
+		assert_ptr_equal(fake_doorbells[i].bus, &fake_vm.pio);
+		assert_int_equal(fake_doorbells[i].addr, to + 4 * i);
+		assert_int_equal(fake_doorbells[i].fd, toy->dev.queues[i].kick_fd);
+	}
+	driver_add(0, 0, 0);
+	port_out(to, 2, 0);
+	loop_settle();
+	assert_int_equal(toy->chains, 1);
+	assert_int_equal(port_in(to, 2), 0);
+	port_out(to + 0xfc, 4, 0); /* no such queue */
+}
+
 /* 4.1.4.9 */
 static void window_in_config_space(void **state)
 {
-	unsigned int cap = find_cap(VIRTIO_PCI_CAP_PCI_CFG), data = cap + 16;
+	unsigned int cap = find_cap(VIRTIO_PCI_CAP_PCI_CFG, 0), data = cap + 16;
 	static const struct {
 		uint32_t bar, offset, len, value;
 	} bad[] = {
-		{1, 0x2000, 4, 0}, {0, 0x2002, 4, 0}, {0, 0x2000, 3, 0}, {0, 0x2000, 0, 0},
+		{1, 0x100, 4, 0}, {2, 0x2000, 4, 0}, {255, 0, 4, 0}, {0, 0x2002, 4, 0}, {0, 0x2000, 3, 0}, {0, 0x2000, 0, 0},
 		{0, 0x8000, 4, 0}, {0, 0xfffffffc, 4, 0}, {0, 0x2000, 0xffffffff, 0},
 	};
 
@@ -390,6 +421,12 @@ static void window_in_config_space(void **state)
 	cfg_out(SLOT, data, 2, 2);
 	loop_settle();
 	assert_int_equal(toy->chains, 1);
+	driver_add(2, 1, 0);
+	cfg_out(SLOT, cap + VIRTIO_PCI_CAP_BAR, 1, 1);
+	cfg_out(SLOT, cap + VIRTIO_PCI_CAP_OFFSET, 4, 0x8);
+	cfg_out(SLOT, data, 2, 2);
+	loop_settle();
+	assert_int_equal(toy->chains, 2);
 	for (unsigned int i = 0; i < ARRAY_LEN(bad); i++) {
 		cfg_out(SLOT, cap + VIRTIO_PCI_CAP_BAR, 1, bad[i].bar);
 		cfg_out(SLOT, cap + VIRTIO_PCI_CAP_OFFSET, 4, bad[i].offset);
@@ -435,6 +472,7 @@ int main(void)
 		TEST(kicks_and_interrupts),
 		TEST(doorbells_in_user_space),
 		TEST(doorbells_move_with_the_bar),
+		TEST(doorbells_move_with_the_ports),
 		TEST(window_in_config_space),
 		TEST(without_msix_the_isr_tells),
 	};

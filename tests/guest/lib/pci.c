@@ -64,15 +64,22 @@ uint64_t pci_bar(unsigned int slot, unsigned int bar)
 	uint32_t low = read32(pci_at(slot, PCI_BASE_ADDRESS_0 + bar * 4));
 	uint64_t addr = low & ~0xFull;
 
+	if (low & PCI_BASE_ADDRESS_SPACE_IO)
+		return low & ~3u;
 	if ((low & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64)
 		addr |= (uint64_t)read32(pci_at(slot, PCI_BASE_ADDRESS_0 + bar * 4 + 4)) << 32;
 	return addr;
 }
 
+bool pci_bar_is_ports(unsigned int slot, unsigned int bar)
+{
+	return read32(pci_at(slot, PCI_BASE_ADDRESS_0 + bar * 4)) & PCI_BASE_ADDRESS_SPACE_IO;
+}
+
 void pci_enable(unsigned int slot, bool on)
 {
 	uint16_t command = read16(pci_at(slot, PCI_COMMAND));
-	uint16_t bits = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	uint16_t bits = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 
 	write16(pci_at(slot, PCI_COMMAND), on ? command | bits : command & ~bits);
 }

@@ -23,6 +23,8 @@ void pci_port_write(unsigned int slot, unsigned int reg, unsigned int len, uint3
 unsigned int pci_find(uint16_t vendor, uint16_t device, unsigned int nth);
 /* The first capability with `id` behind offset `after` (0: from the start), or 0. */
 unsigned int pci_capability(unsigned int slot, uint8_t id, unsigned int after);
+/* Its address, or port. */
 uint64_t pci_bar(unsigned int slot, unsigned int bar);
-/* Decode memory, and be a bus master, or not. */
+bool pci_bar_is_ports(unsigned int slot, unsigned int bar);
+/* Decode memory and ports, and be a bus master, or not. */
 void pci_enable(unsigned int slot, bool on);

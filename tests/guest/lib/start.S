@@ -17,7 +17,7 @@
 #define TSS 0x18
 #define TSS_BYTES (104 + PORTS / 8 + 1)
 #define TSS_FREE 0x89 /* the type of one that is not busy */
-#define PORTS 0x1000
+#define PORTS 0x10000
 #define USER_DATA 0x2B /* where Linux has them: such hosts may insist */
 #define USER_CODE 0x33
 

@@ -20,15 +20,18 @@ bool still_patient(uint64_t start)
 static void take_capability(struct vdev *dev, unsigned int cap)
 {
 	uint64_t at = pci_at(dev->slot, cap);
-	uint64_t addr = pci_bar(dev->slot, read8(at + VIRTIO_PCI_CAP_BAR)) +
-			read32(at + VIRTIO_PCI_CAP_OFFSET);
+	unsigned int bar = read8(at + VIRTIO_PCI_CAP_BAR);
+	uint64_t addr = pci_bar(dev->slot, bar) + read32(at + VIRTIO_PCI_CAP_OFFSET);
 
 	switch (read8(at + VIRTIO_PCI_CAP_CFG_TYPE)) {
 	case VIRTIO_PCI_CAP_COMMON_CFG:
 		dev->common = addr;
 		break;
 	case VIRTIO_PCI_CAP_NOTIFY_CFG:
-		dev->notify = addr;
+		if (pci_bar_is_ports(dev->slot, bar))
+			dev->notify_port = (uint16_t)addr;
+		else
+			dev->notify = addr;
 		dev->notify_multiplier = read32(at + VIRTIO_PCI_NOTIFY_CAP_MULT);
 		break;
 	case VIRTIO_PCI_CAP_ISR_CFG:
@@ -108,10 +111,12 @@ static void write_addr(uint64_t at, const void *addr)
 void vqueue_init(struct vqueue *queue, struct vdev *dev, uint16_t index, uint16_t size)
 {
 	uint16_t most;
+	uint32_t offset;
 
 	write16(COMMON(dev, queue_select), index);
 	most = read16(COMMON(dev, queue_size));
 	CHECK(most);
+	offset = read16(COMMON(dev, queue_notify_off)) * dev->notify_multiplier;
 	size = size ? size : most;
 	CHECK(size <= most);
 	*queue = (struct vqueue){
@@ -121,8 +126,8 @@ void vqueue_init(struct vqueue *queue, struct vdev *dev, uint16_t index, uint16_
 		.desc = alloc(size * sizeof(struct vring_desc), 16),
 		.avail = alloc(sizeof(struct vring_avail) + size * 2u + 2, 2),
 		.used = alloc(sizeof(struct vring_used) + size * 8u + 2, 4),
-		.doorbell = dev->notify + (uint64_t)read16(COMMON(dev, queue_notify_off)) *
-						  dev->notify_multiplier,
+		.doorbell = dev->notify + offset,
+		.doorbell_port = (uint16_t)(dev->notify_port + offset),
 	};
 	queue->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 	write16(COMMON(dev, queue_size), size);
@@ -162,7 +167,10 @@ void vqueue_offer(struct vqueue *queue, uint16_t head)
 void vqueue_kick(struct vqueue *queue)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	write16(queue->doorbell, queue->index);
+	if (queue->kicks++ % 2 && queue->dev->notify_port)
+		outw(queue->doorbell_port, queue->index);
+	else
+		write16(queue->doorbell, queue->index);
 }
 
 bool vqueue_poll(struct vqueue *queue, struct vring_used_elem *elem)

@@ -20,7 +20,8 @@
 struct vdev {
 	unsigned int slot;
 	uint64_t common, notify, isr, config; /* addresses; 0 where there is none */
-	uint32_t notify_multiplier;
+	uint16_t notify_port;
+	uint32_t notify_multiplier; /* of both */
 	uint64_t features;
 };
 
@@ -32,6 +33,8 @@ struct vqueue {
 	struct vring_used *used;
 	uint16_t used_next;
 	uint64_t doorbell;
+	uint16_t doorbell_port;
+	unsigned int kicks;
 };
 
 struct vbuf {
@@ -59,6 +62,7 @@ uint8_t vdev_status(struct vdev *dev);
 void vqueue_chain(struct vqueue *queue, uint16_t head, const struct vbuf *bufs, unsigned int out,
 		  unsigned int in);
 void vqueue_offer(struct vqueue *queue, uint16_t head);
+/* By memory and by port in turns. */
 void vqueue_kick(struct vqueue *queue);
 bool vqueue_poll(struct vqueue *queue, struct vring_used_elem *elem);
 /* Wait some seconds at most, then fail. */
