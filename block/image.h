@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "block/qcow2_format.h"
+#include "block/qcow2/format.h"
 
 struct image {
 	const char *name; /* the caller's; for messages */

@@ -12,7 +12,7 @@
 #include "block/bio.h"
 #include "block/impl.h"
 #include "block/open_impl.h"
-#include "block/qcow_client.h"
+#include "block/qcow/client.h"
 #include "block/snapshot.h"
 #include "util/util.h"
 

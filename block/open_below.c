@@ -18,7 +18,7 @@
 #include "block/bio.h"
 #include "block/impl.h"
 #include "block/open_impl.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "util/util.h"
 
 #define DEPTH_MAX 8

@@ -24,8 +24,8 @@
 
 #include "block/bio.h"
 #include "block/impl.h"
-#include "block/qcow2.h"
-#include "block/qcow2_make.h"
+#include "block/qcow2/make.h"
+#include "block/qcow2/qcow2.h"
 #include "util/util.h"
 
 #define LINKS_MAX 1000

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "block/block.h"
-#include "block/qcow2_impl.h"
-#include "block/qcow_client.h"
+#include "block/qcow/client.h"
+#include "block/qcow2/impl.h"
 #include "block/xfer.h"
 #include "util/util.h"
 

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "block/check.h"
 #include "block/image.h"
 #include "block/impl.h"
+#include "block/qcow2/check.h"
 #include "cmd/disk.h"
 #include "cmd/json.h"
 #include "util/log.h"

@@ -16,7 +16,7 @@
 
 #include "block/block.h"
 #include "block/impl.h"
-#include "block/qcow2_make.h"
+#include "block/qcow2/make.h"
 #include "cmd/disk.h"
 #include "util/log.h"
 #include "util/loop.h"

@@ -11,7 +11,7 @@
 
 #include "block/block.h"
 #include "block/decompress.h"
-#include "block/qcow_image.h"
+#include "block/qcow/image.h"
 #include "cmd/disk.h"
 #include "util/log.h"
 

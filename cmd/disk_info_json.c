@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "block/qcow2_tables.h"
+#include "block/qcow2/tables.h"
 #include "cmd/disk_info.h"
 #include "cmd/json.h"
 #include "util/log.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "block/qcow2_tables.h"
+#include "block/qcow2/tables.h"
 #include "cmd/disk.h"
 #include "cmd/disk_info.h"
 #include "util/util.h"

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "block/qcow_proto.h"
+#include "block/qcow/proto.h"
 
 static const char *way;
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "harness.h"
 #include "judge.h"
 #include "util/util.h"

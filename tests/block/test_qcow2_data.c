@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "block/qcow2_format.h"
+#include "block/qcow2/format.h"
 #include "util/util.h"
 #include "work.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "block/impl.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "block/qcow2_format.h"
+#include "block/qcow2/format.h"
 
 static const char *image;
 

@@ -3,7 +3,7 @@
  * The sandbox of minivmm-qcow, from inside: what ends the process, what each wall does alone.
  * Built without sanitizers, as the real one is; it includes the source to reach the walls.
  */
-#include "block/qcow_sandbox.c"
+#include "block/qcow/sandbox.c"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "block/impl.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "sim.h"
 #include "util/util.h"
 #include "work.h"

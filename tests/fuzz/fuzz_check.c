@@ -8,8 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "block/check.h"
 #include "block/image.h"
+#include "block/qcow2/check.h"
 #include "util/util.h"
 
 #define DATA_MAX KIB(64)

@@ -9,8 +9,8 @@
 
 #include "block/bio.h"
 #include "block/block.h"
-#include "block/qcow_client.h"
-#include "block/qcow_spawn.h"
+#include "block/qcow/client.h"
+#include "block/qcow/spawn.h"
 #include "qcow2_file.h"
 #include "script.h"
 #include "util/loop.h"

@@ -2,8 +2,8 @@
 /* An image from anywhere that libqcow is to read: our look at it before. Flags first. */
 #include <stdlib.h>
 
-#include "block/qcow_image.h"
-#include "block/qcow_proto.h"
+#include "block/qcow/image.h"
+#include "block/qcow/proto.h"
 #include "qcow2_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);

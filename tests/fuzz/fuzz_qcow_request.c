@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "block/qcow_proto.h"
+#include "block/qcow/proto.h"
 #include "script.h"
 #include "util/util.h"
 

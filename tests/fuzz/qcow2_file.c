@@ -8,7 +8,7 @@
 
 #include "block/bio.h"
 #include "block/impl.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 
 #define PENDING_MAX 4096u
 #define STEPS_MAX 200000u

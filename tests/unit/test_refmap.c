@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "block/refmap.h"
+#include "block/qcow2/refmap.h"
 #include "util/util.h"
 
 static void test_numbers(void **state)
