@@ -9,8 +9,8 @@
  *
  * A BAR is decoded while the function's decode bit for its space is set (PCI 3.0, 6.2.2) and it
  * lies in that space's window, which is all that the host bridge forwards: so the addresses a
- * guest writes while it sizes BARs never claim anything. Where two BARs overlap the first one stays,
- * and the other is tried again whenever anything moves.
+ * guest writes while it sizes BARs never claim anything. Where two BARs overlap the first one
+ * stays, and the other is tried again whenever anything moves.
  *
  * A bus callback may still run after its range was removed: devices outlive all vCPUs.
  */

@@ -2,8 +2,8 @@
 /*
  * The PCI host: one bus, 32 slots, single functions, reached by ECAM and by ports CF8/CFC.
  * BARs are 32-bit memory or I/O ports, given addresses in the bus's window for them at pci_add;
- * the guest enables decoding and may move them within that window. The reset register at 0xCF9 lies within the
- * CF8 dword and is answered here: it ends the VM with VM_RESET.
+ * the guest enables decoding and may move them within that window. The reset register at 0xCF9
+ * lies within the CF8 dword and is answered here: it ends the VM with VM_RESET.
  */
 #pragma once
 

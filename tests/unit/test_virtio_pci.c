@@ -337,6 +337,17 @@ static void doorbells_in_user_space(void **state)
 	assert_int_equal(toy->chains, 1);
 }
 
+/* One doorbell per queue, all of them on `bus` from `addr` on. */
+static void check_doorbells(const struct bus *bus, uint64_t addr)
+{
+	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
+	for (unsigned int i = 0; i < TOY_QUEUES; i++) {
+		assert_ptr_equal(fake_doorbells[i].bus, bus);
+		assert_int_equal(fake_doorbells[i].addr, addr + 4 * i);
+		assert_int_equal(fake_doorbells[i].fd, toy->dev.queues[i].kick_fd);
+	}
+}
+
 static void doorbells_move_with_the_bar(void **state)
 {
 	const uint64_t to = BAR_ADDR + 0x100000;
@@ -350,11 +361,7 @@ static void doorbells_move_with_the_bar(void **state)
 	assert_int_equal(fake_doorbell_count, 0);
 	assert_int_equal(cfg_in(SLOT, PCI_BASE_ADDRESS_0, 4), 0xffff8000);
 	cfg_out(SLOT, PCI_BASE_ADDRESS_0, 4, (uint32_t)to);
-	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
-	for (unsigned int i = 0; i < TOY_QUEUES; i++) {
-		assert_int_equal(fake_doorbells[i].addr, to + 0x3000 + 4 * i);
-		assert_int_equal(fake_doorbells[i].fd, toy->dev.queues[i].kick_fd);
-	}
+	check_doorbells(&fake_vm.mmio, to + 0x3000);
 	driver_add(0, 0, 0);
 	mmio_out(to + 0x3000, 2, 0);
 	loop_settle();
@@ -375,12 +382,7 @@ static void doorbells_move_with_the_ports(void **state)
 	assert_int_equal(fake_doorbell_count, 0);
 	assert_int_equal(cfg_in(SLOT, PCI_BASE_ADDRESS_1, 4), 0xffffff01);
 	cfg_out(SLOT, PCI_BASE_ADDRESS_1, 4, to);
-	assert_int_equal(fake_doorbell_count, TOY_QUEUES);
-	for (unsigned int i = 0; i < TOY_QUEUES; i++) {
-		assert_ptr_equal(fake_doorbells[i].bus, &fake_vm.pio);
-		assert_int_equal(fake_doorbells[i].addr, to + 4 * i);
-		assert_int_equal(fake_doorbells[i].fd, toy->dev.queues[i].kick_fd);
-	}
+	check_doorbells(&fake_vm.pio, to);
 	driver_add(0, 0, 0);
 	port_out(to, 2, 0);
 	loop_settle();
