@@ -134,7 +134,8 @@ static int open_backing(void *arg, const char *name, const char *format, struct 
 {
 	const struct open_layer *above = arg;
 	char path[PATH_MAX];
-	struct open_layer layer = {.above = above, .opts = above->opts, .loop = above->loop, .path = path,
+	struct open_layer layer = {.above = above, .opts = above->opts,
+				   .loop = above->loop, .path = path,
 			    .depth = above->depth + 1};
 	struct blk_options opts = {.path = path, .readonly = true, .direct = above->opts->direct};
 	enum blk_format kind = BLK_FORMAT_BY_NAME;

@@ -182,7 +182,8 @@ static void read_only_bits_stay(void **state)
 	assert_int_equal(cfg_in(0, PCI_COMMAND, 4), 0); /* the bridge has nothing to decode */
 	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_0, 4), 0xffffc000);
 	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_1, 4), 0);
-	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_3, 4), ~(PORTS - 1) | PCI_BASE_ADDRESS_SPACE_IO);
+	assert_int_equal(cfg_in(1, PCI_BASE_ADDRESS_3, 4),
+			 ~(PORTS - 1) | PCI_BASE_ADDRESS_SPACE_IO);
 	assert_int_equal(cfg_in(1, PCI_ROM_ADDRESS, 4), 0);
 	assert_int_equal(cfg_in(1, PCI_INTERRUPT_LINE, 4), 0xff);
 	for (unsigned int reg = 0; reg < 0x1000; reg++)
@@ -276,7 +277,8 @@ static uint16_t ports(unsigned int slot)
 
 static void ports_decode_and_move(void **state)
 {
-	static const uint32_t outside[] = {0, 0x3f8, LAYOUT_PORT_PCI_ADDR, PORTS_END - PORTS - 0x4000,
+	static const uint32_t outside[] = {0, 0x3f8, LAYOUT_PORT_PCI_ADDR,
+					   PORTS_END - PORTS - 0x4000,
 					   PORTS_END, 0x1c000, 0xffffffff};
 	unsigned int ranges = fake_vm.pio.count;
 

@@ -398,7 +398,8 @@ static void window_in_config_space(void **state)
 	static const struct {
 		uint32_t bar, offset, len, value;
 	} bad[] = {
-		{1, 0x100, 4, 0}, {2, 0x2000, 4, 0}, {255, 0, 4, 0}, {0, 0x2002, 4, 0}, {0, 0x2000, 3, 0}, {0, 0x2000, 0, 0},
+		{1, 0x100, 4, 0}, {2, 0x2000, 4, 0}, {255, 0, 4, 0}, {0, 0x2002, 4, 0},
+		{0, 0x2000, 3, 0}, {0, 0x2000, 0, 0},
 		{0, 0x8000, 4, 0}, {0, 0xfffffffc, 4, 0}, {0, 0x2000, 0xffffffff, 0},
 	};
 
