@@ -4,6 +4,7 @@
  *
  * Everything is a submission whose user data is a struct loop_op; a turn submits what the last
  * one produced and waits, in one system call, and then runs done() of every completion at hand.
+ * Where these produce many, the first are on their way before the last are made.
  * Completions without an op belong to cancel requests and are ignored. Watches are submissions
  * like any other, made again by loop_watch.c after each completion.
  *
@@ -25,6 +26,10 @@
 #define DEPTH 256
 #define FILES 64
 
+/* A device works on the first of many while the others are still being prepared. A turn that
+ * keeps all of them to its end lets it idle meanwhile: a tenth of its requests per second. */
+#define SUBMIT_AT 4
+
 struct ring {
 	struct io_uring uring;
 	bool files[FILES]; /* slots in use */
@@ -38,12 +43,14 @@ static struct ring *ring_of(struct loop *loop)
 
 /* --- submission --- */
 
-/* A free submission; what was queued before is submitted if there was none. */
+/* A free submission; what was queued before is submitted if there was none, or enough. */
 static struct io_uring_sqe *get_sqe(struct loop *loop)
 {
 	struct io_uring *uring = &ring_of(loop)->uring;
 	struct io_uring_sqe *sqe;
 
+	if (loop->enabled && io_uring_sq_ready(uring) >= SUBMIT_AT)
+		io_uring_submit(uring);
 	while (!(sqe = io_uring_get_sqe(uring))) {
 		assert(loop->enabled); /* loop.h: so many operations, no more, before it runs */
 		io_uring_submit(uring);
