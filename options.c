@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "options_impl.h"
 #include "util/log.h"
 #include "util/util.h"
@@ -129,67 +128,6 @@ int options_fd(const char *what, const char *value, int *out)
 	return 0;
 }
 
-/* --- --net --- */
-
-static int parse_mac(const char *value, struct machine_net *net)
-{
-	net->has_mac = net_mac_parse(value, net->mac) == 0;
-	if (net->has_mac)
-		return 0;
-	log_error("--net: mac=%s: not an address a network card can have (six pairs of hex digits "
-		  "as 52:54:00:12:34:56, not multicast, not zero)", value);
-	return -EINVAL;
-}
-
-static int parse_net_key(struct machine_net *net, const char *key, const char *value)
-{
-	static const char *const known[] = {"bridge", "tap", "fd", "mac"};
-	bool found = false;
-
-	for (unsigned int i = 0; i < ARRAY_LEN(known); i++)
-		found |= strcmp(key, known[i]) == 0;
-	if (!found) {
-		log_error("--net: unknown key '%s' (bridge, tap, fd and mac are known)", key);
-		return -EINVAL;
-	}
-	if (options_need_value("--net", key, value) < 0)
-		return -EINVAL;
-	if (strcmp(key, "fd") == 0)
-		return options_fd("--net: fd", value, &net->net.fd);
-	if (strcmp(key, "mac") == 0)
-		return parse_mac(value, net);
-	if (strcmp(key, "tap") == 0)
-		net->net.tap = value;
-	else
-		net->net.bridge = value;
-	return 0;
-}
-
-static int parse_net(char *text, struct machine_config *config)
-{
-	struct machine_net *net = &config->nets[config->net_count];
-	char *item, *list = text;
-
-	if (config->net_count == MACHINE_NETS_MAX) {
-		log_error("--net: at most %d interfaces", MACHINE_NETS_MAX);
-		return -EINVAL;
-	}
-	net->net.fd = -1;
-	while ((item = options_next_item(&list))) {
-		char *value = options_split_value(item);
-
-		if (parse_net_key(net, item, value) < 0)
-			return -EINVAL;
-	}
-	if (net->net.fd >= 0 && (net->net.tap || net->net.bridge)) {
-		log_error("--net: fd= is an interface already set up: tap= and bridge= do not go "
-			  "with it");
-		return -EINVAL;
-	}
-	config->net_count++;
-	return 0;
-}
-
 /* --- the rest --- */
 
 static int parse_mem(const char *text, struct machine_config *config)
@@ -243,7 +181,7 @@ static int parse_option(int option, struct machine_config *config)
 	case 'd':
 		return options_disk(optarg, config);
 	case 'n':
-		return parse_net(optarg, config);
+		return options_net(optarg, config);
 	case OPTION_NAME:
 		config->name = optarg;
 		return 0;

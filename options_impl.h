@@ -19,5 +19,6 @@ int options_need_value(const char *option, const char *key, const char *value);
 /* `what` is "--net: fd", for messages. */
 int options_fd(const char *what, const char *value, int *out);
 
-/* The text of one --disk. */
+/* The text of one --disk, and of one --net. */
 int options_disk(char *text, struct machine_config *config);
+int options_net(char *text, struct machine_config *config);

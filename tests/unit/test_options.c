@@ -356,7 +356,7 @@ static const struct {
 	{"-k|x|--disk|a,backing=", "backing=", "directory"},
 
 	{"-k|x|--net|", "--net", "key"},
-	{"-k|x|--net|bogus=1", "'bogus'", "bridge, tap, fd and mac"},
+	{"-k|x|--net|bogus=1", "'bogus'", "minivmm --help"},
 	{"-k|x|--net|br0", "'br0'", "unknown key"},
 	{"-k|x|--net|bridge=br0,", "--net", "unknown key"},
 	{"-k|x|--net|bridge", "bridge", "needs a value"},
