@@ -10,6 +10,7 @@
 #include "boot/boot.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/util.h"
 #include "virtio/blk_limit.h"
 #include "vmm/cpuid.h"
 #include "vmm/mem.h"
@@ -106,6 +107,15 @@ static void default_mac(struct nic *nic, const struct machine_config *config, un
 	free(path);
 }
 
+/* With a pair of queues for each processor these do not wait for each other. */
+static int open_net(const struct machine_config *config, unsigned int index, struct net **out)
+{
+	struct net_options options = config->nets[index].net;
+
+	options.queues_default = MIN(config->ncpus, NET_QUEUES_MAX);
+	return net_open(&options, out);
+}
+
 static int open_nics(struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
@@ -115,7 +125,7 @@ static int open_nics(struct machine *machine)
 	for (unsigned int i = 0; i < config->net_count; i++) {
 		struct nic *nic = &machine->nics[i];
 
-		r = net_open(&config->nets[i].net, &nic->net);
+		r = open_net(config, i, &nic->net);
 		if (r < 0)
 			return r;
 		snprintf(name, sizeof(name), "net%u", i);

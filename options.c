@@ -28,7 +28,7 @@ const char options_help[] =
 	"             [,reader=libqcow][,password-file=FILE|,password-fd=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        one in .iso a read-only raw disk, any other raw\n"
-	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N][,mac=ADDR]\n"
+	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N[:N]...][,mac=ADDR][,queues=N]\n"
 	"                        add a network interface\n"
 	"      --name NAME       the machine's name (default minivmm)\n"
 	"      --no-reboot       end when the guest reboots\n"

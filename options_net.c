@@ -3,6 +3,7 @@
 #include "options_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "util/log.h"
@@ -20,9 +21,55 @@ static int parse_tap(const char *value, struct machine_net *net)
 	return 0;
 }
 
+static int add_fd(const char *number, struct net_options *net)
+{
+	int *fd = &net->fds[net->fd_count];
+	int r = options_fd("--net: fd", number, fd);
+
+	for (unsigned int i = 0; r == 0 && i < net->fd_count; i++) {
+		if (net->fds[i] == *fd) {
+			log_error("--net: fd=: %d is given twice (each queue has a file of its "
+				  "own)", *fd);
+			r = -EINVAL;
+		}
+	}
+	net->fd_count++;
+	return r;
+}
+
+/* One file, or several with colons between. */
 static int parse_fd(const char *value, struct machine_net *net)
 {
-	return options_fd("--net: fd", value, &net->net.fd);
+	char number[32];
+	int r;
+
+	net->net.fd_count = 0;
+	for (;;) {
+		size_t len = strcspn(value, ":");
+
+		if (net->net.fd_count == NET_QUEUES_MAX) {
+			log_error("--net: fd=: at most %u files", NET_QUEUES_MAX);
+			return -EINVAL;
+		}
+		snprintf(number, sizeof(number), "%.*s", (int)len, value);
+		r = add_fd(number, &net->net);
+		if (r < 0 || !value[len])
+			return r;
+		value += len + 1;
+	}
+}
+
+static int parse_queues(const char *value, struct machine_net *net)
+{
+	uint64_t queues;
+
+	if (parse_uint(value, 1, NET_QUEUES_MAX, &queues) < 0) {
+		log_error("--net: queues=%s: a number from 1 to %u is expected", value,
+			  NET_QUEUES_MAX);
+		return -EINVAL;
+	}
+	net->net.queues = (unsigned int)queues;
+	return 0;
 }
 
 static int parse_mac(const char *value, struct machine_net *net)
@@ -44,6 +91,7 @@ static const struct {
 	{"tap", parse_tap},
 	{"fd", parse_fd},
 	{"mac", parse_mac},
+	{"queues", parse_queues},
 };
 
 static int parse_net_key(struct machine_net *net, const char *key, const char *value)
@@ -66,14 +114,13 @@ int options_net(char *text, struct machine_config *config)
 		log_error("--net: at most %d interfaces", MACHINE_NETS_MAX);
 		return -EINVAL;
 	}
-	net->net.fd = -1;
 	while ((item = options_next_item(&list))) {
 		char *value = options_split_value(item);
 
 		if (parse_net_key(net, item, value) < 0)
 			return -EINVAL;
 	}
-	if (net->net.fd >= 0 && (net->net.tap || net->net.bridge)) {
+	if (net->net.fd_count && (net->net.tap || net->net.bridge)) {
 		log_error("--net: fd= is an interface already set up: tap= and bridge= do not go "
 			  "with it");
 		return -EINVAL;

@@ -19,6 +19,7 @@
 
 #include "net/tap.h"
 #include "util/log.h"
+#include "util/util.h"
 
 #define CREATED_NAME "mv%d"
 
@@ -35,12 +36,13 @@ static bool may_admin(void)
 static int no_right_to_create(const struct net_options *opts)
 {
 	const char *name = opts->tap ? opts->tap : "mv0";
+	bool many = (opts->queues ? opts->queues : opts->queues_default) > 1;
 
 	log_error("net: no right to create a TAP: CAP_NET_ADMIN is missing (run as root; or once "
-		  "as root: ip tuntap add %s mode tap user NAME && ip link set %s %s%s%sup, then "
+		  "as root: ip tuntap add %s mode tap user NAME%s && ip link set %s %s%s%sup, then "
 		  "use tap=%s; or pass an open TAP by fd=)",
-		  name, name, opts->bridge ? "master " : "", opts->bridge ? opts->bridge : "",
-		  opts->bridge ? " " : "", name);
+		  name, many ? " multi_queue" : "", name, opts->bridge ? "master " : "",
+		  opts->bridge ? opts->bridge : "", opts->bridge ? " " : "", name);
 	return -EPERM;
 }
 
@@ -105,36 +107,62 @@ static int check_adoptable(const struct link_info *link)
 	return link->tun_queues ? busy(link->name) : 0;
 }
 
-/* `link` is the TAP to adopt, or NULL. */
+/* How many queues are attached; `link` is the TAP to adopt, or NULL. -EINVAL; logs. */
+static int choose_queues(const struct net_options *opts, const struct link_info *link,
+			 unsigned int *out)
+{
+	bool many = !link || link->tun_multi_queue;
+
+	*out = opts->queues ? opts->queues : many ? MAX(opts->queues_default, 1u) : 1;
+	if (many || *out == 1)
+		return 0;
+	log_error("tap %s: has one queue, not %u (make it so: ip tuntap add %s mode tap "
+		  "multi_queue; or leave queues= out)", link->name, *out, link->name);
+	return -EINVAL;
+}
+
+static int not_attached(int r, const char *name, const struct net_options *opts,
+			const struct link_info *link)
+{
+	if (r == -EBUSY)
+		return busy(name);
+	if (r == -EPERM && !link)
+		return no_right_to_create(opts);
+	if (r == -EPERM)
+		log_error("tap %s: not yours (run as root, or as its user: ip tuntap add %s mode tap "
+			  "user NAME)", name, name);
+	else
+		log_error("tap %s: cannot attach to it: %s", name, strerror(-r));
+	return r;
+}
+
+/* A file for each queue. `link` is the TAP to adopt, or NULL. */
 static int attach(struct tap *tap, const struct net_options *opts, const struct link_info *link)
 {
 	struct ifreq req = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) };
-	int r;
+	struct net *net = &tap->net;
+	unsigned int queues;
+	int r = choose_queues(opts, link, &queues);
 
+	if (r)
+		return r;
 	snprintf(req.ifr_name, IFNAMSIZ, "%s", opts->tap ? opts->tap : CREATED_NAME);
+	if (link ? link->tun_multi_queue : queues > 1)
+		req.ifr_flags |= IFF_MULTI_QUEUE;
 	if (!link)
 		req.ifr_flags = (short)(req.ifr_flags | IFF_TUN_EXCL);
-	else if (link->tun_multi_queue)
-		req.ifr_flags |= IFF_MULTI_QUEUE;
-	tap->net.fd = r = tap_open_file();
-	if (r < 0)
-		return r;
-	if (ioctl(tap->net.fd, TUNSETIFF, &req) < 0) {
-		r = -errno;
-		if (r == -EBUSY)
-			return busy(req.ifr_name);
-		if (r == -EPERM && !link)
-			return no_right_to_create(opts);
-		if (r == -EPERM)
-			log_error("tap %s: not yours (run as root, or as its user: ip tuntap add "
-				  "%s mode tap user NAME)", link->name, link->name);
-		else
-			log_error("tap %s: cannot attach to it: %s", req.ifr_name, strerror(-r));
-		return r;
+	while (net->queue_count < queues) {
+		r = tap_open_file();
+		if (r < 0)
+			return r;
+		net->fds[net->queue_count++] = r;
+		if (ioctl(r, TUNSETIFF, &req) < 0)
+			return not_attached(-errno, req.ifr_name, opts, link);
+		tap->created = !link;
+		req.ifr_flags = (short)(req.ifr_flags & ~IFF_TUN_EXCL); /* now it exists */
 	}
-	tap->created = !link;
-	memcpy(tap->net.ifname, req.ifr_name, IFNAMSIZ);
-	tap->net.ifname[IFNAMSIZ - 1] = 0;
+	memcpy(net->ifname, req.ifr_name, IFNAMSIZ);
+	net->ifname[IFNAMSIZ - 1] = 0;
 	return 0;
 }
 
@@ -266,7 +294,15 @@ static int get_flags(int fd, struct ifreq *req)
 	return r;
 }
 
-static int check_fd(int fd, struct tap *tap)
+static int no_good_fd(int fd, const char *ifname, const char *lacks)
+{
+	log_error("net: fd=%d: %s lacks %s (open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR%s)", fd,
+		  ifname, lacks, strcmp(lacks, "IFF_MULTI_QUEUE") ? "" : " | IFF_MULTI_QUEUE");
+	return -EINVAL;
+}
+
+/* The file of queue `index`, of `count` in all. */
+static int check_fd(int fd, struct net *net, unsigned int index, unsigned int count)
 {
 	struct ifreq req = { 0 };
 
@@ -275,34 +311,56 @@ static int check_fd(int fd, struct tap *tap)
 			  "IFF_NO_PI | IFF_VNET_HDR, and pass that)", fd);
 		return -EINVAL;
 	}
-	memcpy(tap->net.ifname, req.ifr_name, IFNAMSIZ);
-	tap->net.ifname[IFNAMSIZ - 1] = 0;
-	if (!(req.ifr_flags & IFF_TAP) || !(req.ifr_flags & IFF_NO_PI) ||
-	    !(req.ifr_flags & IFF_VNET_HDR)) {
-		log_error("net: fd=%d: %s lacks %s (open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)",
-			  fd, tap->net.ifname,
-			  !(req.ifr_flags & IFF_TAP) ? "IFF_TAP" :
-			  !(req.ifr_flags & IFF_NO_PI) ? "IFF_NO_PI" : "IFF_VNET_HDR");
+	req.ifr_name[IFNAMSIZ - 1] = 0;
+	if (!(req.ifr_flags & IFF_TAP))
+		return no_good_fd(fd, req.ifr_name, "IFF_TAP");
+	if (!(req.ifr_flags & IFF_NO_PI))
+		return no_good_fd(fd, req.ifr_name, "IFF_NO_PI");
+	if (!(req.ifr_flags & IFF_VNET_HDR))
+		return no_good_fd(fd, req.ifr_name, "IFF_VNET_HDR");
+	if (count > 1 && !(req.ifr_flags & IFF_MULTI_QUEUE))
+		return no_good_fd(fd, req.ifr_name, "IFF_MULTI_QUEUE");
+	if (index == 0)
+		memcpy(net->ifname, req.ifr_name, IFNAMSIZ);
+	if (strcmp(net->ifname, req.ifr_name)) {
+		log_error("net: fd=%d: is %s, not %s as the first (all files of one fd= are queues "
+			  "of one TAP)", fd, req.ifr_name, net->ifname);
 		return -EINVAL;
 	}
 	return 0;
 }
 
+static int check_fds(const struct net_options *opts, struct net *net)
+{
+	int r = 0;
+
+	if (opts->queues && opts->queues != opts->fd_count) {
+		log_error("net: fd=: %u file%s given, not the %u of queues= (one for each, as "
+			  "fd=3:4; or leave queues= out)", opts->fd_count,
+			  opts->fd_count == 1 ? "" : "s", opts->queues);
+		return -EINVAL;
+	}
+	for (unsigned int i = 0; !r && i < opts->fd_count; i++)
+		r = check_fd(opts->fds[i], net, i, opts->fd_count);
+	return r;
+}
+
 /* Its link is its maker's, and perhaps in another network namespace: nothing to look up. */
-int tap_open_fd(int fd, struct net **out)
+int tap_open_fds(const struct net_options *opts, struct net **out)
 {
 	struct tap *tap;
 	int r = tap_create(&tap);
 
 	if (r)
 		return r;
-	r = check_fd(fd, tap);
+	r = check_fds(opts, &tap->net);
 	if (!r) {
-		tap->net.fd = fd;
+		tap->net.queue_count = opts->fd_count;
+		memcpy(tap->net.fds, opts->fds, opts->fd_count * sizeof(opts->fds[0]));
 		r = tap_setup(tap);
 	}
 	if (r) {
-		tap->net.fd = -1; /* stays the caller's */
+		tap->net.queue_count = 0; /* they stay the caller's */
 		tap_destroy(tap);
 		return r;
 	}

@@ -8,14 +8,14 @@
 
 int net_open(const struct net_options *opts, struct net **out)
 {
-	if (opts->fd < 0)
+	if (!opts->fd_count)
 		return tap_open_link(opts, out);
 	if (opts->tap || opts->bridge) {
 		log_error("net: fd=%d: goes with neither tap= nor bridge= (whoever opened it sets it "
-			  "up)", opts->fd);
+			  "up)", opts->fds[0]);
 		return -EINVAL;
 	}
-	return tap_open_fd(opts->fd, out);
+	return tap_open_fds(opts, out);
 }
 
 void net_close(struct net *net)

@@ -12,11 +12,18 @@
 
 struct net;
 
+/* Of a back end; a queue carries frames both ways. */
+#define NET_QUEUES_MAX 8u
+
 /* What `--net` asks for. Names are at most 15 bytes; NULL is "not given". */
 struct net_options {
 	const char *tap;    /* adopt this interface if it exists, else create it so named */
 	const char *bridge; /* put the interface on this bridge */
-	int fd;             /* an open TAP, taken over on success, or -1; alone */
+	/* Open files of one TAP, each a queue, taken over on success; without tap and bridge. */
+	int fds[NET_QUEUES_MAX];
+	unsigned int fd_count;
+	unsigned int queues;         /* exactly so many, or 0: */
+	unsigned int queues_default; /* so many where there can be several, else 1 */
 };
 
 struct net_ops {
@@ -24,8 +31,14 @@ struct net_ops {
 	 * Mandatory. Bytes moved, or -EAGAIN, or -ENODEV (the link is gone for good), or another
 	 * -errno (this frame is lost). The frame is one datagram; what does not fit is cut off.
 	 */
-	ssize_t (*send)(struct net *net, const struct iovec *iov, unsigned int iovcnt);
-	ssize_t (*recv)(struct net *net, const struct iovec *iov, unsigned int iovcnt);
+	ssize_t (*send)(struct net *net, unsigned int queue, const struct iovec *iov,
+			unsigned int iovcnt);
+	ssize_t (*recv)(struct net *net, unsigned int queue, const struct iovec *iov,
+			unsigned int iovcnt);
+	/* Mandatory if there are several: frames come by the first `count` queues only, and those
+	 * of a flow by the queue it was last sent on. One, until set. 0, or -errno and as it was.
+	 */
+	int (*set_queues)(struct net *net, unsigned int count);
 	/* Mandatory. Offloads the guest accepts on receive: NET_OFFLOAD_*. 0 or -errno. */
 	int (*set_offload)(struct net *net, unsigned int offloads);
 	/* Optional: pass on only frames to these addresses; 0 of them: every frame. 0 or
@@ -45,7 +58,8 @@ struct net_ops {
 
 struct net {
 	const struct net_ops *ops;
-	int fd;                /* poll(2) for readability and room */
+	unsigned int queue_count; /* 1 to NET_QUEUES_MAX */
+	int fds[NET_QUEUES_MAX];  /* of the queues: poll(2) for readability and room */
 	char ifname[16];       /* the host's interface, "" if none */
 	unsigned int mtu;      /* of the link, 0 if unknown */
 	unsigned int offloads; /* NET_OFFLOAD_* the back end can do, both ways */

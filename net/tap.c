@@ -30,19 +30,22 @@ static ssize_t result(ssize_t len)
 	return errno == EBADFD ? -ENODEV : errno == EINTR ? -EAGAIN : -errno;
 }
 
-static ssize_t send_frame(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+static ssize_t send_frame(struct net *net, unsigned int queue, const struct iovec *iov,
+			  unsigned int iovcnt)
 {
-	return result(writev(net->fd, iov, (int)iovcnt));
+	return result(writev(net->fds[queue], iov, (int)iovcnt));
 }
 
-static ssize_t recv_frame(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+static ssize_t recv_frame(struct net *net, unsigned int queue, const struct iovec *iov,
+			  unsigned int iovcnt)
 {
-	return result(readv(net->fd, iov, (int)iovcnt));
+	return result(readv(net->fds[queue], iov, (int)iovcnt));
 }
 
+/* All that is set here is the interface's, whichever of its files is asked. */
 static int set_offload(struct net *net, unsigned int offloads)
 {
-	return ioctl(net->fd, TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? -errno : 0;
+	return ioctl(net->fds[0], TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? -errno : 0;
 }
 
 static int set_filter(struct net *net, const uint8_t (*macs)[6], unsigned int count,
@@ -62,7 +65,30 @@ static int set_filter(struct net *net, const uint8_t (*macs)[6], unsigned int co
 	}
 	if (count)
 		memcpy(arg.bytes + sizeof(struct tun_filter), macs, count * sizeof(*macs));
-	return ioctl(net->fd, TUNSETTXFILTER, &arg) < 0 ? -errno : 0;
+	return ioctl(net->fds[0], TUNSETTXFILTER, &arg) < 0 ? -errno : 0;
+}
+
+static int set_queue(struct net *net, unsigned int queue, bool attached)
+{
+	struct ifreq req = { .ifr_flags = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+	return ioctl(net->fds[queue], TUNSETQUEUE, &req) < 0 ? -errno : 0;
+}
+
+/* The kernel spreads flows over the queues attached, and learns from what is sent where. */
+static int set_queues(struct net *net, unsigned int count)
+{
+	struct tap *tap = to_tap(net);
+	unsigned int before = tap->attached;
+	int r = 0;
+
+	while (tap->attached > count)
+		set_queue(net, --tap->attached, false); /* can only fail if it is so already */
+	for (; !r && tap->attached < count; tap->attached += !r)
+		r = set_queue(net, tap->attached, true);
+	while (r && tap->attached > before)
+		set_queue(net, --tap->attached, false);
+	return r;
 }
 
 static void destroy(struct net *net)
@@ -73,6 +99,7 @@ static void destroy(struct net *net)
 static const struct net_ops tap_ops = {
 	.send = send_frame,
 	.recv = recv_frame,
+	.set_queues = set_queues,
 	.set_offload = set_offload,
 	.set_filter = set_filter,
 	.destroy = destroy,
@@ -85,7 +112,6 @@ int tap_create(struct tap **out)
 	if (!tap)
 		return -ENOMEM;
 	tap->net.ops = &tap_ops;
-	tap->net.fd = -1;
 	*out = tap;
 	return 0;
 }
@@ -97,7 +123,8 @@ static void put_back(struct tap *tap)
 
 	set_filter(&tap->net, NULL, 0, false);
 	set_offload(&tap->net, 0);
-	ioctl(tap->net.fd, TUNSETVNETHDRSZ, &tap->vnet_hdr_bytes);
+	set_queues(&tap->net, tap->net.queue_count);
+	ioctl(tap->net.fds[0], TUNSETVNETHDRSZ, &tap->vnet_hdr_bytes);
 	if (!tap->restore.fields)
 		return;
 	r = link_set(tap->nl, tap->index, &tap->restore);
@@ -113,8 +140,8 @@ void tap_destroy(struct tap *tap)
 		link_delete(tap->nl, tap->index);
 	else if (!tap->created && tap->vnet_hdr_bytes)
 		put_back(tap);
-	if (tap->net.fd >= 0)
-		close(tap->net.fd);
+	for (unsigned int i = 0; i < tap->net.queue_count; i++)
+		close(tap->net.fds[i]);
 	link_disconnect(tap->nl);
 	free(tap);
 }
@@ -151,23 +178,45 @@ static unsigned int probe_offloads(struct net *net)
 	return 0;
 }
 
-int tap_setup(struct tap *tap)
+static int setup_file(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	return 0;
+}
+
+static int setup_header(struct tap *tap)
 {
 	int hdr_bytes = sizeof(struct virtio_net_hdr_v1), old_bytes;
 	int little_endian = 1;
-	int fd = tap->net.fd, flags = fcntl(fd, F_GETFL);
-	int r;
+	int fd = tap->net.fds[0];
 
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
-	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || ioctl(fd, TUNGETVNETHDRSZ, &old_bytes) < 0 ||
-	    ioctl(fd, TUNSETVNETHDRSZ, &hdr_bytes) < 0) {
-		r = -errno;
-		log_error("tap %s: cannot set it up: %s", tap->net.ifname, strerror(-r));
-		return r;
-	}
+	if (ioctl(fd, TUNGETVNETHDRSZ, &old_bytes) < 0 ||
+	    ioctl(fd, TUNSETVNETHDRSZ, &hdr_bytes) < 0)
+		return -errno;
 	tap->vnet_hdr_bytes = old_bytes;
 	/* A host of the other byte order is none of ours, but an adopted TAP may be set so. */
 	ioctl(fd, TUNSETVNETLE, &little_endian);
+	return 0;
+}
+
+int tap_setup(struct tap *tap)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; !r && i < tap->net.queue_count; i++)
+		r = setup_file(tap->net.fds[i]);
+	if (!r)
+		r = setup_header(tap);
+	if (r) {
+		log_error("tap %s: cannot set it up: %s", tap->net.ifname, strerror(-r));
+		return r;
+	}
+	tap->attached = tap->net.queue_count;
+	set_queues(&tap->net, 1);
 	tap->net.offloads = probe_offloads(&tap->net);
 	set_offload(&tap->net, 0);
 	return 0;

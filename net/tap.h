@@ -12,21 +12,23 @@ struct tap {
 	struct mnl_socket *nl; /* NULL for fd= */
 	int index;             /* of the interface, 0 if unknown */
 	bool created;          /* ours to delete */
+	unsigned int attached; /* queues: the first so many */
 	/* Adopted: what to put back. */
 	struct link_change restore;
 	int vnet_hdr_bytes;
 };
 
-/* A tap with no file yet. -ENOMEM. */
+/* A tap with no queue yet. -ENOMEM. */
 int tap_create(struct tap **out);
 /* Undoes whatever was done so far. */
 void tap_destroy(struct tap *tap);
 
 /* Open the control device. The file, or -errno; logs. */
 int tap_open_file(void);
-/* Set header size and offloads; `tap->net.fd` is attached. 0 or -errno; logs. */
+/* Set header size and offloads; all queues are attached, of which the first stays so. 0 or
+ * -errno; logs. */
 int tap_setup(struct tap *tap);
 
 /* From options; 0 or -errno; logs. */
 int tap_open_link(const struct net_options *opts, struct net **out);
-int tap_open_fd(int fd, struct net **out);
+int tap_open_fds(const struct net_options *opts, struct net **out);

@@ -4,8 +4,13 @@
  * and all, between guest memory and the back end in one system call; net_rx.c and net_tx.c say
  * how. The header (5.1.6) is made and checked by the host's kernel, which copies it once.
  *
- * All traffic is on one loop. Watches exist while the device is live, so that a reset has
- * nothing to wait for but a turn that was deferred.
+ * A pair of virtqueues is a queue of the back end, which spreads the flows. The driver says how
+ * many are in use (5.1.6.5.5), one at first; the rest are deaf: nothing is popped from them,
+ * and the back end does not receive there. All are on the device's one loop: one after the
+ * other, a turn each.
+ *
+ * Watches exist while a pair is in use, so that a reset has nothing to wait for but turns that
+ * were deferred.
  */
 #include "virtio/net.h"
 
@@ -14,12 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "util/log.h"
 #include "util/util.h"
 #include "virtio/net_impl.h"
 
 #define FEATURE(bit) (1ull << (bit))
+#define NO_WATCH "no memory to watch the back end"
 /* Config space as far as the features offered define it. */
 #define CONFIG_BYTES offsetof(struct virtio_net_config, speed)
 
@@ -47,6 +52,8 @@ static uint64_t offered(const struct net *net)
 			    FEATURE(VIRTIO_NET_F_MRG_RXBUF) | FEATURE(VIRTIO_NET_F_CTRL_VQ) |
 			    FEATURE(VIRTIO_NET_F_CTRL_RX) | FEATURE(VIRTIO_NET_F_CTRL_MAC_ADDR);
 
+	if (net->queue_count > 1)
+		features |= FEATURE(VIRTIO_NET_F_MQ);
 	if (net->mtu >= 68 && net->mtu <= UINT16_MAX) /* 5.1.4.1 */
 		features |= FEATURE(VIRTIO_NET_F_MTU);
 	if (net->offloads)
@@ -84,11 +91,78 @@ static void config_read(struct virtio_dev *dev, size_t offset, void *data, size_
 	memcpy(data, (const uint8_t *)&to_net(dev)->config + offset, len);
 }
 
+unsigned int net_ctrl_queue(const struct virtio_net *net)
+{
+	return 2 * (virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->pair_count : 1); /* 5.1.2 */
+}
+
+/* --- pairs --- */
+
+static int start_pair(struct net_pair *pair)
+{
+	int r = net_rx_start(&pair->rx);
+
+	return r ? r : net_tx_start(&pair->tx);
+}
+
+static void stop_pair(struct net_pair *pair)
+{
+	net_rx_stop(&pair->rx);
+	net_tx_stop(&pair->tx);
+}
+
+/* The driver's buffers may have been there, and kicked for, before. */
+static void kick_pair(struct net_pair *pair)
+{
+	net_rx_kick(&pair->rx);
+	net_tx_kick(&pair->tx);
+}
+
+static bool pairs_live(const struct virtio_net *net, unsigned int count)
+{
+	for (unsigned int i = 0; i < NET_QUEUE_RX(count); i++)
+		if (!net->dev.queues[i].vq)
+			return false;
+	return true;
+}
+
+static int set_back_end_queues(struct virtio_net *net, unsigned int count)
+{
+	if (net->pair_count == 1 || net->lost)
+		return 0;
+	return net->net->ops->set_queues(net->net, count);
+}
+
+int net_use_pairs(struct virtio_net *net, unsigned int count)
+{
+	unsigned int before = net->pairs_used, i;
+	int r;
+
+	if (!pairs_live(net, count))
+		return -EINVAL;
+	r = set_back_end_queues(net, count);
+	if (r)
+		return r;
+	for (i = count; i < before; i++)
+		stop_pair(&net->pairs[i]);
+	net->pairs_used = count;
+	for (i = before; !r && i < count; i++)
+		r = start_pair(&net->pairs[i]);
+	for (i = before; !r && i < count; i++)
+		kick_pair(&net->pairs[i]);
+	if (r)
+		net_broken(net, NO_WATCH);
+	return r;
+}
+
 static void stop_traffic(struct virtio_net *net)
 {
-	net_rx_stop(&net->rx);
-	net_tx_stop(&net->tx);
+	for (unsigned int i = 0; i < net->pairs_used; i++)
+		stop_pair(&net->pairs[i]);
+	net->pairs_used = 0;
 }
+
+/* --- life --- */
 
 static void activate(struct virtio_dev *dev)
 {
@@ -100,23 +174,25 @@ static void activate(struct virtio_dev *dev)
 	if (r)
 		log_warn("%s: %s does not take the guest's offloads: %s", dev->name,
 			 net->net->ifname, strerror(-r));
-	r = net_rx_start(&net->rx);
-	if (!r)
-		r = net_tx_start(&net->tx);
-	if (r)
-		net_broken(net, "no memory to watch the back end");
+	for (unsigned int i = 0; i < net->pair_count; i++)
+		net_rx_init(&net->pairs[i].rx);
+	net->pairs_used = 1;
+	if (start_pair(&net->pairs[0]))
+		net_broken(net, NO_WATCH);
 }
 
 static void kick(struct virtio_dev *dev, unsigned int index)
 {
 	struct virtio_net *net = to_net(dev);
 
-	if (index == NET_QUEUE_RX)
-		net_rx_kick(&net->rx);
-	else if (index == NET_QUEUE_TX)
-		net_tx_kick(&net->tx);
-	else
+	if (index == net_ctrl_queue(net))
 		net_ctrl_kick(net);
+	else if (index / 2 >= net->pairs_used)
+		return;
+	else if (index == NET_QUEUE_RX(index / 2))
+		net_rx_kick(&net->pairs[index / 2].rx);
+	else
+		net_tx_kick(&net->pairs[index / 2].tx);
 }
 
 static void quiesce(struct virtio_dev *dev)
@@ -124,9 +200,10 @@ static void quiesce(struct virtio_dev *dev)
 	struct virtio_net *net = to_net(dev);
 
 	stop_traffic(net);
+	set_back_end_queues(net, 1);
 	net_ctrl_reset(net);
-	if (!net->tx.deferred)
-		virtio_quiesced(dev); /* else by the turn */
+	if (!net->turns)
+		virtio_quiesced(dev); /* else by the last of them */
 }
 
 static void destroy(struct virtio_dev *dev)
@@ -146,8 +223,9 @@ void net_lost(struct virtio_net *net)
 	if (net->lost)
 		return;
 	net->lost = true;
-	/* The transmit queue goes on, and drops. */
-	net_rx_stop(&net->rx);
+	/* The transmit queues go on, and drop. */
+	for (unsigned int i = 0; i < net->pairs_used; i++)
+		net_rx_stop(&net->pairs[i].rx);
 	log_warn("%s: interface %s is gone: link down for the guest", net->dev.name,
 		 net->net->ifname);
 	pthread_mutex_lock(&net->dev.lock);
@@ -169,16 +247,28 @@ static const struct virtio_ops net_virtio_ops = {
 	.destroy = destroy,
 };
 
+static void init_pairs(struct virtio_net *vnet)
+{
+	for (unsigned int i = 0; i < vnet->pair_count; i++) {
+		struct net_pair *pair = &vnet->pairs[i];
+
+		pair->rx.net = pair->tx.net = vnet;
+		pair->rx.pair = pair->tx.pair = i;
+	}
+}
+
 int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem, struct net *net,
 		      const uint8_t mac[6], struct virtio_dev **out)
 {
+	unsigned int pairs = net->queue_count;
 	/* The arrays of a queue's window stay untouched, and cost nothing, until used. */
-	struct virtio_net *vnet = calloc(1, sizeof(*vnet));
+	struct virtio_net *vnet = calloc(1, sizeof(*vnet) + pairs * sizeof(vnet->pairs[0]));
 	int r;
 
 	if (!vnet)
 		return -ENOMEM;
-	r = virtio_dev_init(&vnet->dev, &net_virtio_ops, name, loop, mem, offered(net), NET_QUEUES);
+	r = virtio_dev_init(&vnet->dev, &net_virtio_ops, name, loop, mem, offered(net),
+			    2 * pairs + 1);
 	if (r) {
 		free(vnet);
 		return r;
@@ -187,11 +277,10 @@ int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem
 	memcpy(vnet->own_mac, mac, sizeof(vnet->own_mac));
 	memcpy(vnet->config.mac, mac, sizeof(vnet->config.mac));
 	vnet->config.status = VIRTIO_NET_S_LINK_UP;
-	vnet->config.max_virtqueue_pairs = 1;
+	vnet->config.max_virtqueue_pairs = (uint16_t)pairs;
 	vnet->config.mtu = (uint16_t)MIN(net->mtu, UINT16_MAX);
-	vnet->rx.net = vnet->tx.net = vnet;
-	vnet->rx.queue = NET_QUEUE_RX;
-	vnet->tx.queue = NET_QUEUE_TX;
+	vnet->pair_count = pairs;
+	init_pairs(vnet);
 	*out = &vnet->dev;
 	return 0;
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The control queue (5.1.6.5): receive filter, address, offloads. */
+/* The control queue (5.1.6.5): receive filter, address, queue pairs, offloads. */
 #include <errno.h>
 #include <linux/virtio_net.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "util/util.h"
 #include "virtio/net_impl.h"
 
@@ -117,6 +116,18 @@ static int set_offloads(struct virtio_net *net, const struct command *command)
 	return net_set_guest_offloads(net, bits);
 }
 
+static int set_pairs(struct virtio_net *net, const struct command *command)
+{
+	uint16_t count;
+
+	if (command->hdr.cmd != VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET || command->len != sizeof(count))
+		return -EINVAL;
+	memcpy(&count, command->data, sizeof(count));
+	if (count < VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN || count > net->pair_count)
+		return -EINVAL;
+	return net_use_pairs(net, count);
+}
+
 static int run_command(struct virtio_net *net, const struct command *command)
 {
 	const struct virtio_dev *dev = &net->dev;
@@ -133,6 +144,10 @@ static int run_command(struct virtio_net *net, const struct command *command)
 		if (command->hdr.cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
 		    virtio_has(dev, VIRTIO_NET_F_CTRL_MAC_ADDR))
 			return set_mac(net, command);
+		break;
+	case VIRTIO_NET_CTRL_MQ:
+		if (virtio_has(dev, VIRTIO_NET_F_MQ))
+			return set_pairs(net, command);
 		break;
 	case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
 		if (virtio_has(dev, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
@@ -175,13 +190,14 @@ static void handle(struct virtio_net *net, const struct vq_chain *chain)
 	if (chain->in_count)
 		*(uint8_t *)chain->iov[chain->out_count].iov_base =
 			r ? VIRTIO_NET_ERR : VIRTIO_NET_OK;
-	vq_push(net->dev.queues[NET_QUEUE_CTRL].vq, chain->head, chain->in_count ? 1 : 0);
+	vq_push(net->dev.queues[net_ctrl_queue(net)].vq, chain->head, chain->in_count ? 1 : 0);
 }
 
 /* As many as the ring holds at most; what comes meanwhile kicks again. */
 void net_ctrl_kick(struct virtio_net *net)
 {
-	struct virtqueue *vq = net->dev.queues[NET_QUEUE_CTRL].vq;
+	unsigned int queue = net_ctrl_queue(net);
+	struct virtqueue *vq = net->dev.queues[queue].vq;
 	struct vq_chain chain;
 	int r;
 
@@ -189,7 +205,7 @@ void net_ctrl_kick(struct virtio_net *net)
 		while ((r = vq_pop(vq, &chain)) == 1)
 			handle(net, &chain);
 	} while (r == 0 && vq_arm(vq));
-	virtio_publish(&net->dev, NET_QUEUE_CTRL);
+	virtio_publish(&net->dev, queue);
 	if (r < 0)
 		net_broken(net, vq_error(vq));
 }

@@ -7,19 +7,16 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "net/net.h"
 #include "util/loop.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
 
-struct net;
 struct virtio_net;
 
-enum {
-	NET_QUEUE_RX,
-	NET_QUEUE_TX,
-	NET_QUEUE_CTRL, /* once there are more pairs, after the last of them */
-	NET_QUEUES,
-};
+/* Virtqueues (5.1.2): those of a pair; behind the last pair the control queue. */
+#define NET_QUEUE_RX(pair) (2 * (pair))
+#define NET_QUEUE_TX(pair) (2 * (pair) + 1)
 
 #define NET_QUEUE_SIZE 256
 /* Frames per turn; then other devices on the loop get theirs. */
@@ -47,8 +44,8 @@ struct net_rx_chain {
 
 struct net_rx {
 	struct virtio_net *net;
-	unsigned int queue;
-	struct loop_watch *watch; /* the back end is readable; NULL while not live */
+	unsigned int pair;        /* also the back end's queue */
+	struct loop_watch *watch; /* the back end is readable; NULL while not in use */
 	bool starved;             /* the guest has no buffers: the watch is paused */
 
 	/* The window: chains popped and not yet used, in ring order. */
@@ -67,12 +64,16 @@ struct net_rx {
 
 struct net_tx {
 	struct virtio_net *net;
-	unsigned int queue;
-	struct loop_watch *room_watch; /* the back end takes more; NULL while not live */
+	unsigned int pair;             /* also the back end's queue */
+	struct loop_watch *room_watch; /* the back end takes more; NULL while not in use */
 	bool full;                     /* waiting for it */
 	bool deferred;                 /* `turn` is on its way */
 	struct loop_op turn;
-	struct log_limit log_limit;
+};
+
+struct net_pair {
+	struct net_rx rx;
+	struct net_tx tx;
 };
 
 /* What the driver asked for by control commands (5.1.6.5.1). */
@@ -91,11 +92,14 @@ struct virtio_net {
 	/* Under dev.lock: vCPUs read it. */
 	struct virtio_net_config config;
 	/* loop */
-	bool lost; /* the back end's link is gone for good */
+	bool lost;               /* the back end's link is gone for good */
+	unsigned int pairs_used; /* the first so many carry frames; 0 while not live */
+	unsigned int turns;      /* of all pairs, on their way */
 	struct net_filter filter;
 	struct virtio_net_stats stats;
-	struct net_rx rx;
-	struct net_tx tx;
+	struct log_limit drop_limit;
+	unsigned int pair_count; /* offered */
+	struct net_pair pairs[];
 };
 
 /* All on the loop. */
@@ -104,18 +108,24 @@ struct virtio_net {
 void net_broken(struct virtio_net *net, const char *why);
 /* The back end is gone: link down for the guest, said once. */
 void net_lost(struct virtio_net *net);
+/* Frames go by the first `count` pairs, whose queues are live. 0, or -errno and as it was. */
+int net_use_pairs(struct virtio_net *net, unsigned int count);
+/* The control queue's index, as negotiated. */
+unsigned int net_ctrl_queue(const struct virtio_net *net);
 /* Set by features or by the control queue: a mask of VIRTIO_NET_F_GUEST_ bits. 0 or -errno. */
 int net_set_guest_offloads(struct virtio_net *net, uint64_t bits);
 /* All those bits. */
 uint64_t net_guest_offload_bits(void);
 
-/* 0 or -ENOMEM. */
+/* Once per life of the queues: nothing is popped yet. */
+void net_rx_init(struct net_rx *rx);
+/* Receive; or do not, and keep what was popped. 0 or -ENOMEM. */
 int net_rx_start(struct net_rx *rx);
 void net_rx_stop(struct net_rx *rx);
 void net_rx_kick(struct net_rx *rx);
 
 int net_tx_start(struct net_tx *tx);
-/* A turn may still be on its way: tx->deferred. */
+/* A turn may still be on its way: net->turns. */
 void net_tx_stop(struct net_tx *tx);
 void net_tx_kick(struct net_tx *tx);
 

@@ -21,7 +21,6 @@
 #include <poll.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "util/util.h"
 #include "virtio/net_impl.h"
 
@@ -34,7 +33,7 @@ static bool mergeable(const struct net_rx *rx)
 
 static struct virtqueue *queue_of(const struct net_rx *rx)
 {
-	return rx->net->dev.queues[rx->queue].vq;
+	return rx->net->dev.queues[NET_QUEUE_RX(rx->pair)].vq;
 }
 
 static void compact(struct net_rx *rx)
@@ -222,7 +221,7 @@ static int receive(struct net_rx *rx)
 		return 0;
 	}
 	rx->iov[rx->first_iov + rx->iov_count] = (struct iovec){ rx->spill, sizeof(rx->spill) };
-	len = net->ops->recv(net, rx->iov + rx->first_iov, rx->iov_count + 1);
+	len = net->ops->recv(net, rx->pair, rx->iov + rx->first_iov, rx->iov_count + 1);
 	if (len == -EAGAIN)
 		return 0;
 	if (len == -ENODEV) {
@@ -254,7 +253,7 @@ static int next_frame(struct net_rx *rx)
 static void publish(struct net_rx *rx)
 {
 	rx->pushed = 0;
-	virtio_publish(&rx->net->dev, rx->queue);
+	virtio_publish(&rx->net->dev, NET_QUEUE_RX(rx->pair));
 }
 
 static void run(void *arg)
@@ -294,10 +293,8 @@ static uint64_t frame_bytes_max(const struct virtio_net *net)
 	return NET_HDR_BYTES + NET_ETH_BYTES + 8 + (net->net->mtu ? net->net->mtu : 1500);
 }
 
-int net_rx_start(struct net_rx *rx)
+void net_rx_init(struct net_rx *rx)
 {
-	struct virtio_dev *dev = &rx->net->dev;
-
 	rx->first_chain = rx->chain_count = 0;
 	rx->first_iov = rx->iov_count = 0;
 	rx->window_bytes = 0;
@@ -306,9 +303,15 @@ int net_rx_start(struct net_rx *rx)
 	rx->full = rx->starved = false;
 	/* One chain, however short, is a window if nothing can be merged. */
 	rx->wanted_bytes = mergeable(rx) ? frame_bytes_max(rx->net) : 1;
-	if (!dev->queues[rx->queue].vq || rx->net->lost)
+}
+
+int net_rx_start(struct net_rx *rx)
+{
+	struct virtio_net *net = rx->net;
+
+	if (!queue_of(rx) || net->lost)
 		return 0;
-	rx->watch = loop_watch_ready(dev->loop, rx->net->net->fd, POLLIN, run, rx);
+	rx->watch = loop_watch_ready(net->dev.loop, net->net->fds[rx->pair], POLLIN, run, rx);
 	return rx->watch ? 0 : -ENOMEM;
 }
 

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <string.h>
 
-#include "net/net.h"
 #include "util/log.h"
 #include "util/util.h"
 #include "virtio/net_impl.h"
@@ -17,10 +16,10 @@ static void drop(struct net_tx *tx, int r)
 	if (net->lost)
 		return;
 	if (r == -EIO)
-		log_guest(&tx->log_limit, "%s: frame dropped: %s is down (ip link set %s up)",
+		log_guest(&net->drop_limit, "%s: frame dropped: %s is down (ip link set %s up)",
 			  net->dev.name, net->net->ifname, net->net->ifname);
 	else
-		log_guest(&tx->log_limit, "%s: frame dropped: %s", net->dev.name,
+		log_guest(&net->drop_limit, "%s: frame dropped: %s", net->dev.name,
 			  r == -EINVAL ? "the guest's header or size is wrong" : strerror(-r));
 }
 
@@ -36,7 +35,7 @@ static int send_chain(struct net_tx *tx, const struct vq_chain *chain)
 		   chain->out_bytes > NET_FRAME_MAX) {
 		r = -EINVAL;
 	} else {
-		r = net->net->ops->send(net->net, chain->iov, chain->out_count);
+		r = net->net->ops->send(net->net, tx->pair, chain->iov, chain->out_count);
 		if (r == -EAGAIN)
 			return -EAGAIN;
 		if (r == -ENODEV)
@@ -62,6 +61,7 @@ static void defer(struct net_tx *tx)
 	if (tx->deferred)
 		return;
 	tx->deferred = true;
+	tx->net->turns++;
 	loop_defer(tx->net->dev.loop, &tx->turn);
 }
 
@@ -87,13 +87,13 @@ static int send_next(struct net_tx *tx, struct virtqueue *vq)
 static void run(struct net_tx *tx)
 {
 	struct virtio_dev *dev = &tx->net->dev;
-	struct virtqueue *vq = dev->queues[tx->queue].vq;
+	struct virtqueue *vq = dev->queues[NET_QUEUE_TX(tx->pair)].vq;
 	int r = 1;
 
 	vq_disarm(vq);
 	for (unsigned int i = 0; r == 1 && i < NET_BUDGET; i++)
 		r = send_next(tx, vq);
-	virtio_publish(dev, tx->queue);
+	virtio_publish(dev, NET_QUEUE_TX(tx->pair));
 	if (r < 0)
 		net_broken(tx->net, vq_error(vq));
 	else if (r == 1)
@@ -103,10 +103,12 @@ static void run(struct net_tx *tx)
 static void turn(struct loop_op *op, int res)
 {
 	struct net_tx *tx = CONTAINER_OF(op, struct net_tx, turn);
+	struct virtio_net *net = tx->net;
 
 	tx->deferred = false;
-	if (tx->net->dev.draining)
-		virtio_quiesced(&tx->net->dev);
+	net->turns--;
+	if (net->dev.draining && !net->turns)
+		virtio_quiesced(&net->dev);
 	else if (tx->room_watch && !tx->full)
 		run(tx);
 }
@@ -126,9 +128,10 @@ int net_tx_start(struct net_tx *tx)
 
 	tx->full = false;
 	tx->turn.done = turn;
-	if (!dev->queues[tx->queue].vq)
+	if (!dev->queues[NET_QUEUE_TX(tx->pair)].vq)
 		return 0;
-	tx->room_watch = loop_watch_ready(dev->loop, tx->net->net->fd, POLLOUT, room, tx);
+	tx->room_watch = loop_watch_ready(dev->loop, tx->net->net->fds[tx->pair], POLLOUT, room,
+					  tx);
 	if (!tx->room_watch)
 		return -ENOMEM;
 	loop_watch_pause(dev->loop, tx->room_watch);
@@ -144,6 +147,6 @@ void net_tx_stop(struct net_tx *tx)
 void net_tx_kick(struct net_tx *tx)
 {
 	/* A full back end and a turn to come both go on by themselves. */
-	if (!tx->full && !tx->deferred)
+	if (tx->room_watch && !tx->full && !tx->deferred)
 		run(tx);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * virtio-net against a hostile driver: chains of any shape on all three queues, bytes over
+ * virtio-net against a hostile driver: chains of any shape on all queues of two pairs, bytes over
  * rings, frames and commands while they are used, resets at any time, a network that sends
- * anything of any length. As long as the driver itself only kept the rules, what is received
- * adds up: used lengths in ring order, num_buffers, and each frame whole.
+ * anything of any length. As long as the driver itself only kept the rules, what the
+ * first pair receives adds up: used lengths in ring order, num_buffers, and each frame whole.
  */
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
@@ -19,9 +19,10 @@
 
 #define RAM KIB(256)
 #define SIZE 16
-#define QUEUES 3
+#define PAIRS 2
+#define QUEUES (2 * PAIRS + 1)
 #define TABLES 0x2000
-#define BUFS 0x4000
+#define BUFS 0x4800
 #define BUFS_MAX 6
 #define HDR 12
 #define FRAME_MAX (SIZE * 6000 + 4096)
@@ -34,6 +35,7 @@ struct target {
 	struct ring rings[QUEUES];
 	struct fake_net fake;
 	struct virtio_dev *dev;
+	unsigned int ctrl; /* the control queue, as negotiated */
 	bool mergeable;
 	bool honest; /* the driver kept the rules since the start */
 	/* receive buffers by head, while honest */
@@ -60,14 +62,15 @@ static void ignore(void *owner)
 
 static void start(struct target *t, uint8_t refused)
 {
-	/* GUEST_CSUM, GUEST_TSO4, MRG_RXBUF, CTRL_RX, CTRL_MAC_ADDR, INDIRECT, EVENT_IDX */
-	static const uint8_t bits[] = {1, 7, 15, 18, 23, 28, 29};
+	/* GUEST_CSUM, GUEST_TSO4, MRG_RXBUF, CTRL_RX, CTRL_MAC_ADDR, INDIRECT, EVENT_IDX, MQ */
+	static const uint8_t bits[] = {1, 7, 15, 18, 23, 28, 29, 22};
 	uint64_t features = t->dev->offered, gpa = 0x100;
 
 	for (unsigned int i = 0; i < ARRAY_LEN(bits); i++)
 		if (refused >> i & 1)
 			features &= ~(1ull << bits[i]);
 	t->mergeable = features >> VIRTIO_NET_F_MRG_RXBUF & 1;
+	t->ctrl = features >> VIRTIO_NET_F_MQ & 1 ? QUEUES - 1 : 2;
 	t->honest = true;
 	virtio_set_status(t->dev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
 	virtio_set_driver_features(t->dev, 0, (uint32_t)features);
@@ -89,8 +92,9 @@ static void settle(struct target *t)
 {
 	for (unsigned int i = 0; i < 8; i++) {
 		fake_loop_turn(&t->loop);
-		while (read(t->fake.peer, scratch, sizeof(scratch)) > 0)
-			;
+		for (unsigned int j = 0; j < PAIRS; j++)
+			while (read(t->fake.peers[j], scratch, sizeof(scratch)) > 0)
+				;
 	}
 }
 
@@ -120,7 +124,7 @@ static void add_chain(struct target *t, struct script *script)
 		bufs[i].len = (len >> 12) % 4 ? 1 + len % 4096 : 1 + len % 64;
 	}
 	/* All that a guest's mistake is not held against: bytes at odd places. */
-	t->honest = t->honest && queue == 1;
+	t->honest = t->honest && queue % 2 && queue < 2 * PAIRS;
 	if (direct)
 		ring_add(ring, bufs, out_count, in_count);
 	else
@@ -146,6 +150,7 @@ static void add_buffer(struct target *t, struct script *script)
 static void add_command(struct target *t, struct script *script)
 {
 	static const uint8_t classes[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {5, 0}, {4, 0}};
+	struct ring *ring = &t->rings[t->ctrl];
 	struct ring_buf bufs[] = {{BUFS, script_u8(script)}, {BUFS + 0x1000, 1}};
 	uint8_t bytes[256];
 
@@ -153,8 +158,8 @@ static void add_command(struct target *t, struct script *script)
 	memset(bytes + 32, 0, sizeof(bytes) - 32);
 	memcpy(bytes, classes[bytes[0] % ARRAY_LEN(classes)], 2);
 	mem_write(&t->mem, BUFS, bytes, sizeof(bytes));
-	if (bufs[0].len && t->rings[2].free_count >= 2)
-		ring_add(&t->rings[2], bufs, 1, 1);
+	if (bufs[0].len && ring->free_count >= 2)
+		ring_add(ring, bufs, 1, 1);
 }
 
 /* Frames are full of their own number. */
@@ -166,11 +171,13 @@ static uint8_t frame_byte(uint16_t number, size_t i)
 static void send_from_network(struct target *t, struct script *script)
 {
 	uint32_t len = script_u16(script);
+	uint8_t bits = script_u8(script);
+	unsigned int pair = bits >> 1 & 1;
 
-	len += script_u8(script) & 1 ? 5000 : 0;
+	len += bits & 1 ? 5000 : 0;
 	for (uint32_t i = 0; i < len; i++)
 		scratch[i] = i < HDR ? 0 : frame_byte(t->next_frame, i);
-	if (len && write(t->fake.peer, scratch, len) == (ssize_t)len)
+	if (len && write(t->fake.peers[pair], scratch, len) == (ssize_t)len && pair == 0)
 		t->next_frame++;
 }
 
@@ -220,7 +227,7 @@ static void take_used(struct target *t)
 
 static void write_raw(struct target *t, struct script *script)
 {
-	uint64_t gpa = script_u16(script) % 0x5000;
+	uint64_t gpa = script_u16(script) % 0x5800;
 	uint8_t bytes[8];
 
 	t->honest = false;
@@ -298,7 +305,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	log_set_level(LOG_LEVEL_ERROR);
 	fake_loop_init(&t->loop);
 	guest_init(&t->mem, RAM, 0);
-	demand(fake_net_init(&t->fake) == 0);
+	demand(fake_net_init(&t->fake, PAIRS) == 0);
 	demand(virtio_net_create("net0", &t->loop, &t->mem, &t->fake.net, mac, &t->dev) == 0);
 	t->dev->transport = (struct virtio_transport){
 		.queue_irq = ignore_queue, .config_irq = ignore, .owner = t};

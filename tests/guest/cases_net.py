@@ -6,7 +6,9 @@ import os
 import random
 import re
 import socket
+import struct
 import subprocess
+import threading
 
 from cases_disk import exits
 from cases_machine import stop, wait_for
@@ -14,12 +16,14 @@ from cases import Failure, Skip, check, need
 
 CLONE_NEWNET = 0x40000000
 ETH_TYPE = 0x88B5  # for experiments
+ETH_TYPE_IP = 0x0800
 MAC = "52:54:00:ab:cd:ef"
 WINDOW = 32
+FLOWS = 64
 TIMEOUT_S = 20
 
 
-def enter_namespace():
+def enter_namespace(tap="mode tap"):
     if os.geteuid() != 0:
         raise Skip("needs root, for a namespace of its own")
     if not os.path.exists("/dev/net/tun"):
@@ -28,7 +32,7 @@ def enter_namespace():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) != 0:
         raise Skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
-    for command in ("tuntap add tap0 mode tap", "link set tap0 up"):
+    for command in (f"tuntap add tap0 {tap}", "link set tap0 up"):
         subprocess.run(["ip", *command.split()], check=True)
 
 
@@ -36,6 +40,14 @@ def frame(number, source):
     size = random.Random(number).randrange(46, 1500)
     body = number.to_bytes(4, "big") + bytes((number + i) % 256 for i in range(size - 4))
     return bytes.fromhex(MAC.replace(":", "")) + source + ETH_TYPE.to_bytes(2, "big") + body
+
+
+def datagram(number, source, flow):
+    """The same as a UDP datagram of one of many flows: the kernel spreads them by ports."""
+    payload = number.to_bytes(4, "big") + bytes((number + i) % 256 for i in range(100))
+    udp = struct.pack(">HHHH", 1024 + flow, 9, 8 + len(payload), 0) + payload
+    ip = struct.pack(">BBHHHBBHII", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, 0x0A000001, 0x0A000002)
+    return bytes.fromhex(MAC.replace(":", "")) + source + ETH_TYPE_IP.to_bytes(2, "big") + ip + udp
 
 
 def exchange(link, frames):
@@ -56,32 +68,59 @@ def exchange(link, frames):
                            f"{len(got)} bytes, not {len(want)}")
 
 
-def echo(host, frames):
-    process = host.start("net", "--stats", "--net", f"tap=tap0,mac={MAC}",
-                         cmdline=f"frames={frames}")
+def exchange_flows(link, frames):
+    """The same with FLOWS flows, each of which is to come back in order."""
+    source = link.getsockname()[4]
+    next_of = list(range(FLOWS))
+    sent = got = 0
+    while got < frames:
+        while sent < min(frames, got + WINDOW):
+            link.send(datagram(sent, source, sent % FLOWS))
+            sent += 1
+        try:
+            reply = link.recv(4096)
+        except TimeoutError:
+            raise Failure(f"{got} of {frames} frames came back") from None
+        if reply[:6] != source:
+            continue  # what we sent ourselves
+        flow = struct.unpack_from(">H", reply, 34)[0] - 1024
+        want = datagram(next_of[flow], source, flow)
+        check(reply[12:] == want[12:], f"flow {flow}, frame {next_of[flow]}: {reply[:60].hex()}")
+        next_of[flow] += FLOWS
+        got += 1
+
+
+def echo(host, frames, pairs=1):
+    queues = f",queues={pairs}" if pairs > 1 else ""
+    process = host.start("net", "--stats", "--net", f"tap=tap0,mac={MAC}{queues}",
+                         cmdline=f"frames={frames} pairs={pairs}")
     # wait_for stops the process if nothing comes; the socket hears only the guest's frames
-    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_TYPE))
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     try:
-        link.bind(("tap0", ETH_TYPE))
+        link.bind(("tap0", ETH_TYPE if pairs == 1 else ETH_TYPE_IP))
         link.settimeout(TIMEOUT_S)
         text = wait_for(process, b"mac .*\n")
         check(MAC in text, text)
-        exchange(link, frames)
-        check("FAIL" not in wait_for(process, b"PASS\n"), "the guest failed")
+        (exchange if pairs == 1 else exchange_flows)(link, frames)
+        text = wait_for(process, b"PASS\n")
+        check("FAIL" not in text, "the guest failed")
         check(process.wait(TIMEOUT_S) == 0, "status")
-        return process.stderr.read().decode()
+        return text, process.stderr.read().decode()
     finally:
         link.close()
         stop(process)
 
 
+def exits_for(host, frames, pairs=1):
+    """Of all kinds but the console's; and what the guest said."""
+    text, stats = echo(host, frames, pairs)
+    return text, {key: count for key, count in exits(stats).items() if key != ("pio-out", 0x3F8)}
+
+
 def net(host):
     """Frames of every size arrive whole, both ways, and cost no exit to user space."""
     enter_namespace()
-    total = {}
-    for frames in (100, 10000):
-        counts = exits(echo(host, frames))
-        total[frames] = {key: count for key, count in counts.items() if key != ("pio-out", 0x3F8)}
+    total = {frames: exits_for(host, frames)[1] for frames in (100, 10000)}
     check(total[100] == total[10000], total)
     check(re.search(r"^\d+: tap0: ", subprocess.run(["ip", "link"], capture_output=True, text=True,
                                                     check=True).stdout, re.MULTILINE),
@@ -89,6 +128,52 @@ def net(host):
     print(f"{sum(total[10000].values())} exits in all, for 10,000 frames each way or 100")
 
 
+def net_queues(host):
+    """The same by four pairs of queues: flows are spread, each in order, and no exits either."""
+    enter_namespace("mode tap multi_queue")
+    total = {}
+    for frames in (200, 10000):
+        text, total[frames] = exits_for(host, frames, pairs=4)
+    check(total[200] == total[10000], total)
+    sent = [int(n) for n in re.findall(r"pair \d sent (\d+)", text)]
+    check(len(sent) == 4 and sum(sent) == 10000 and min(sent) > 0, text)
+    print(f"{sum(total[10000].values())} exits in all; sent by the pairs: {sent}")
+
+
+def net_reset(host):
+    """Resets under a flood, by four pairs, some of them not in use."""
+    enter_namespace("mode tap multi_queue")
+    process = host.start("net_reset", "--net", "tap=tap0,queues=4", cmdline="pairs=4")
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    ended = threading.Event()
+
+    def flood():
+        number = 0
+        while not ended.wait(0.0002):
+            for number in range(number, number + 16):
+                try:
+                    link.send(datagram(number, b"\2\0\0\0\0\1", number % FLOWS))
+                except OSError:
+                    pass  # no room: a flood all the same
+
+    thread = threading.Thread(target=flood)
+    try:
+        link.bind(("tap0", ETH_TYPE))
+        wait_for(process, b"ready\n")
+        thread.start()
+        text = wait_for(process, b"PASS\n")
+        check(process.wait(TIMEOUT_S) == 0, "status")
+        print(text.split("\n")[0])
+    finally:
+        ended.set()
+        if thread.ident:
+            thread.join()
+        link.close()
+        stop(process)
+
+
 CASES = {
     "net": net,
+    "net-queues": net_queues,
+    "net-reset": net_reset,
 }

@@ -250,7 +250,8 @@ def networks(host):
                            ("bridge=lo", ["lo"]),
                            ("tap=br0", ["br0"]),
                            ("tap=" + "x" * 40, ["x" * 40]),
-                           ("fd=77", ["77"])):
+                           ("fd=77", ["77"]),
+                           ("tap=busy,queues=2", ["busy", "one queue", "multi_queue"])):
         refused(host, FAILED, fragments, "--net", net, prefix=inside)
     refused(host, FAILED, ["busy"], "--net", "tap=busy", prefix=[*inside, *HOLD_TAP])
     need("setpriv")

@@ -1,78 +1,104 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends each frame of the experimental Ethernet type back to where it came from, until it has
- * sent frames=N; others it drops. Prints its address first.
+ * Sends each frame for its address back to where it came from, by the queues it came by, until it
+ * has sent frames=N; others it drops. With pairs=N it first asks for so many. Prints its address
+ * when it is ready, and at the end what each pair sent.
  */
 #include <linux/virtio_net.h>
 
 #include "tests/guest/lib/cpu.h"
 #include "tests/guest/lib/guest.h"
 #include "tests/guest/lib/io.h"
+#include "tests/guest/lib/net.h"
 #include "tests/guest/lib/virtio.h"
 
-#define RX 0
-#define TX 1
 #define BUFFERS 64
 #define BUFFER_BYTES 2048
 #define HEADER_BYTES sizeof(struct virtio_net_hdr_v1)
 #define FRAME_MIN 60
 
-static struct vdev dev;
-static struct vqueue rx, tx;
-static uint8_t *rx_data, *tx_data;
-static bool tx_busy[BUFFERS];
+struct pair {
+	struct vqueue rx, tx;
+	uint8_t *rx_data, *tx_data;
+	bool tx_busy[BUFFERS];
+	unsigned int next, sent;
+};
 
-static void post(unsigned int i)
+static struct vdev dev;
+static struct pair pairs[NET_PAIRS_MAX];
+static unsigned int pair_count;
+static uint8_t mac[6];
+
+static void post(struct pair *pair, unsigned int i)
 {
-	vqueue_chain(&rx, (uint16_t)i, &(struct vbuf){rx_data + i * BUFFER_BYTES, BUFFER_BYTES}, 0,
-		     1);
-	vqueue_offer(&rx, (uint16_t)i);
+	struct vbuf buf = {pair->rx_data + i * BUFFER_BYTES, BUFFER_BYTES};
+
+	vqueue_chain(&pair->rx, (uint16_t)i, &buf, 0, 1);
+	vqueue_offer(&pair->rx, (uint16_t)i);
 }
 
-static void reap(void)
+static void reap(struct pair *pair)
 {
 	struct vring_used_elem used;
 
-	while (vqueue_poll(&tx, &used)) {
-		CHECK(used.id < BUFFERS && tx_busy[used.id]);
-		tx_busy[used.id] = false;
+	while (vqueue_poll(&pair->tx, &used)) {
+		CHECK(used.id < BUFFERS && pair->tx_busy[used.id]);
+		pair->tx_busy[used.id] = false;
 	}
 }
 
-static unsigned int free_buffer(void)
+static unsigned int free_buffer(struct pair *pair)
 {
-	static unsigned int next;
 	uint64_t start = rdtsc();
 
-	next = (next + 1) % BUFFERS;
-	while (tx_busy[next]) {
+	pair->next = (pair->next + 1) % BUFFERS;
+	while (pair->tx_busy[pair->next]) {
 		CHECK(still_patient(start));
-		reap();
+		reap(pair);
 	}
-	return next;
+	return pair->next;
 }
 
-static void send_back(const uint8_t *packet, uint32_t len)
+static void send_back(struct pair *pair, const uint8_t *packet, uint32_t len)
 {
-	unsigned int i = free_buffer();
-	uint8_t *to = tx_data + i * BUFFER_BYTES;
+	unsigned int i = free_buffer(pair);
+	uint8_t *to = pair->tx_data + i * BUFFER_BYTES;
 	const uint8_t *frame = packet + HEADER_BYTES;
 
 	memset(to, 0, HEADER_BYTES);
 	memcpy(to + HEADER_BYTES, frame + 6, 6);
 	memcpy(to + HEADER_BYTES + 6, frame, 6);
 	memcpy(to + HEADER_BYTES + 12, frame + 12, len - HEADER_BYTES - 12);
-	tx_busy[i] = true;
-	vqueue_chain(&tx, (uint16_t)i, &(struct vbuf){to, len}, 1, 0);
-	vqueue_offer(&tx, (uint16_t)i);
-	vqueue_kick(&tx);
+	pair->tx_busy[i] = true;
+	pair->sent++;
+	vqueue_chain(&pair->tx, (uint16_t)i, &(struct vbuf){to, len}, 1, 0);
+	vqueue_offer(&pair->tx, (uint16_t)i);
+	vqueue_kick(&pair->tx);
 }
 
 static bool is_ours(const uint8_t *packet, uint32_t len)
 {
-	const uint8_t *type = packet + HEADER_BYTES + 12;
+	return len >= HEADER_BYTES + FRAME_MIN && !memcmp(packet + HEADER_BYTES, mac, 6);
+}
 
-	return len >= HEADER_BYTES + FRAME_MIN && type[0] == 0x88 && type[1] == 0xB5;
+/* One frame, if there is one; true if it was sent back. */
+static bool echo_one(struct pair *pair)
+{
+	struct vring_used_elem used;
+	uint8_t *packet;
+	bool ours;
+
+	if (!vqueue_poll(&pair->rx, &used))
+		return false;
+	CHECK(used.id < BUFFERS);
+	CHECK(used.len >= HEADER_BYTES && used.len <= BUFFER_BYTES);
+	packet = pair->rx_data + used.id * BUFFER_BYTES;
+	ours = is_ours(packet, used.len);
+	if (ours)
+		send_back(pair, packet, used.len);
+	post(pair, used.id);
+	vqueue_kick(&pair->rx);
+	return ours;
 }
 
 static void echo(uint64_t frames)
@@ -80,43 +106,63 @@ static void echo(uint64_t frames)
 	uint64_t start = rdtsc();
 
 	while (frames) {
-		struct vring_used_elem used;
-		uint8_t *packet;
+		bool any = false;
 
-		if (!vqueue_poll(&rx, &used)) {
-			CHECK(still_patient(start));
-			continue;
+		for (unsigned int i = 0; i < pair_count && frames; i++) {
+			bool sent = echo_one(&pairs[i]);
+
+			frames -= sent;
+			any |= sent;
 		}
-		start = rdtsc();
-		CHECK(used.id < BUFFERS);
-		CHECK(used.len >= HEADER_BYTES && used.len <= BUFFER_BYTES);
-		packet = rx_data + used.id * BUFFER_BYTES;
-		if (is_ours(packet, used.len)) {
-			send_back(packet, used.len);
-			frames--;
-		}
-		post(used.id);
-		vqueue_kick(&rx);
+		if (any)
+			start = rdtsc();
+		CHECK(still_patient(start));
 	}
-	for (unsigned int i = 0; i < BUFFERS; i++)
-		free_buffer(); /* all are out */
+	for (unsigned int i = 0; i < pair_count; i++)
+		for (unsigned int j = 0; j < BUFFERS; j++)
+			free_buffer(&pairs[i]); /* all are out */
+}
+
+static void open_pair(struct pair *pair, unsigned int index)
+{
+	pair->rx_data = alloc(BUFFERS * BUFFER_BYTES, 4096);
+	pair->tx_data = alloc(BUFFERS * BUFFER_BYTES, 4096);
+	vqueue_init(&pair->rx, &dev, (uint16_t)(2 * index), 0);
+	vqueue_init(&pair->tx, &dev, (uint16_t)(2 * index + 1), 0);
+}
+
+static void open_pairs(void)
+{
+	struct vqueue ctrl;
+
+	vdev_find(&dev, VIRTIO_NET, 0);
+	vdev_begin(&dev, net_features(pair_count));
+	if (pair_count > 1)
+		net_ctrl_init(&ctrl, &dev, pair_count);
+	for (unsigned int i = 0; i < pair_count; i++)
+		open_pair(&pairs[i], i);
+	vdev_go(&dev);
+	for (unsigned int i = 0; i < pair_count; i++) {
+		for (unsigned int j = 0; j < BUFFERS; j++)
+			post(&pairs[i], j);
+		vqueue_kick(&pairs[i].rx);
+	}
+	if (pair_count > 1)
+		CHECK_EQ(net_set_pairs(&ctrl, pair_count), VIRTIO_NET_OK);
 }
 
 void guest_main(void)
 {
 	become_user();
-	rx_data = alloc(BUFFERS * BUFFER_BYTES, 4096);
-	tx_data = alloc(BUFFERS * BUFFER_BYTES, 4096);
-	vdev_find(&dev, VIRTIO_NET, 0);
-	vdev_begin(&dev, BIT(VIRTIO_NET_F_MAC));
-	vqueue_init(&rx, &dev, RX, 0);
-	vqueue_init(&tx, &dev, TX, 0);
-	vdev_go(&dev);
-	for (unsigned int i = 0; i < BUFFERS; i++)
-		post(i);
-	vqueue_kick(&rx);
+	pair_count = (unsigned int)param("pairs", 1);
+	CHECK(pair_count && pair_count <= NET_PAIRS_MAX);
+	open_pairs();
 	print("mac ");
-	for (unsigned int i = 0; i < 6; i++)
-		print("%02x%c", read8(dev.config + i), i < 5 ? ':' : '\n');
+	for (unsigned int i = 0; i < 6; i++) {
+		mac[i] = read8(dev.config + i);
+		print("%02x%c", mac[i], i < 5 ? ':' : '\n');
+	}
 	echo(param("frames", 0));
+	for (unsigned int i = 0; i < pair_count; i++)
+		print("pair %u sent %u\n", i, pairs[i].sent);
 }

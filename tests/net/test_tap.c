@@ -10,10 +10,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,70 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include "net/link.h"
-#include "net/net.h"
-#include "netns.h"
-
-#define BRIDGE_UP "ip link add br0 type bridge && ip link set br0 up"
-
-static struct net *open_ok(const char *tap, const char *bridge)
-{
-	struct net_options opts = { .tap = tap, .bridge = bridge, .fd = -1 };
-	struct net *net = NULL;
-
-	assert_int_equal(net_open(&opts, &net), 0);
-	assert_non_null(net);
-	return net;
-}
-
-static bool exists(const char *name)
-{
-	return netns_run("ip link show %s >/dev/null 2>&1", name);
-}
-
-static bool shown(const char *name, const char *pattern)
-{
-	return netns_run("ip -d link show %s | grep -q -- '%s'", name, pattern);
-}
-
-static unsigned int count_links(void)
-{
-	struct if_nameindex *list = if_nameindex();
-	unsigned int count = 0;
-
-	assert_non_null(list);
-	while (list[count].if_index)
-		count++;
-	if_freenameindex(list);
-	return count;
-}
-
-/* net_open fails with `error` and one line that has every one of the NULL-ended texts in it;
- * no interface more or less is there afterwards. */
-static void open_fails(const struct net_options *opts, int error, ...)
-{
-	struct net *net = NULL;
-	const char *said, *want;
-	unsigned int links = count_links();
-	va_list args;
-	int r;
-
-	stderr_begin();
-	r = net_open(opts, &net);
-	said = stderr_end();
-	assert_int_equal(r, error);
-	assert_null(net);
-	assert_non_null(strchr(said, '\n'));
-	assert_string_equal(strchr(said, '\n'), "\n");
-	va_start(args, error);
-	while ((want = va_arg(args, const char *)))
-		if (!strstr(said, want))
-			fail_msg("no \"%s\" in: %s", want, said);
-	va_end(args);
-	assert_int_equal(count_links(), links);
-}
+#include "tap.h"
 
 static void creates_and_deletes(void **state)
 {
@@ -102,7 +36,7 @@ static void creates_and_deletes(void **state)
 	assert_int_equal(net->mtu, 1500);
 	assert_true(net->offloads & NET_OFFLOAD_CSUM);
 	assert_true(net->offloads & NET_OFFLOAD_TSO6);
-	assert_true(fcntl(net->fd, F_GETFL) & O_NONBLOCK);
+	assert_true(fcntl(net->fds[0], F_GETFL) & O_NONBLOCK);
 	net_close(net);
 	assert_false(exists(name));
 	net_close(NULL);
@@ -132,7 +66,7 @@ static void joins_the_bridge(void **state)
 static void deletes_though_the_file_is_held(void **state)
 {
 	struct net *net = open_ok("guest1", NULL);
-	int held = dup(net->fd);
+	int held = dup(net->fds[0]);
 
 	net_close(net);
 	assert_false(exists("guest1"));
@@ -222,7 +156,7 @@ static void puts_the_header_size_back(void **state)
 
 static void adopts_a_multiqueue_tap(void **state)
 {
-	struct net_options opts = { .tap = "t0", .fd = -1 };
+	struct net_options opts = { .tap = "t0" };
 	struct net *net;
 
 	assert_true(netns_run("ip tuntap add t0 mode tap multi_queue"));
@@ -232,19 +166,10 @@ static void adopts_a_multiqueue_tap(void **state)
 	assert_true(shown("t0", "multi_queue numqueues 0"));
 }
 
-static int open_tap(const char *name, int flags)
-{
-	struct ifreq req = { .ifr_flags = (short)flags };
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
-	assert_int_equal(ioctl(fd, TUNSETIFF, &req), 0);
-	return fd;
-}
-
 static void takes_an_open_tap(void **state)
 {
-	struct net_options opts = { .fd = open_tap("given", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) };
+	struct net_options opts = {
+		.fds = { open_tap("given", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) }, .fd_count = 1 };
 	struct net *net;
 
 	assert_int_equal(net_open(&opts, &net), 0);
@@ -260,11 +185,11 @@ static void refuses_a_wrong_fd(void **state)
 			open_tap("pi", IFF_TAP | IFF_VNET_HDR), open("/dev/null", O_RDWR) };
 	static const char *const why[] = { "IFF_VNET_HDR (", "IFF_TAP (", "IFF_NO_PI (",
 					   "not an open TAP" };
-	struct net_options opts = { .fd = 999 };
+	struct net_options opts = { .fds = { 999 }, .fd_count = 1 };
 
 	open_fails(&opts, -EINVAL, "net: fd=999: not an open TAP", NULL);
 	for (int i = 0; i < 4; i++) {
-		opts.fd = files[i];
+		opts.fds[0] = files[i];
 		open_fails(&opts, -EINVAL, why[i], NULL);
 		assert_int_equal(close(files[i]), 0); /* still the caller's */
 	}
@@ -276,7 +201,7 @@ static void refuses_bad_names(void **state)
 {
 	static const char *const bad[] = { "", "sixteen_letters_", "a/b", "a b", "..", "tap%d",
 					   "a:1", "x\n" };
-	struct net_options opts = { .fd = -1 };
+	struct net_options opts = { 0 };
 
 	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		opts.tap = bad[i];
@@ -290,7 +215,7 @@ static void refuses_bad_names(void **state)
 
 static void names_the_missing_bridge(void **state)
 {
-	struct net_options opts = { .bridge = "br7", .fd = -1 };
+	struct net_options opts = { .bridge = "br7" };
 
 	open_fails(&opts, -ENODEV, "bridge br7: no such interface",
 		   "ip link add br7 type bridge && ip link set br7 up", NULL);
@@ -314,7 +239,7 @@ static void warns_of_a_bridge_that_is_down(void **state)
 
 static void tells_wrong_and_busy_apart(void **state)
 {
-	struct net_options opts = { .tap = "lo", .fd = -1 };
+	struct net_options opts = { .tap = "lo" };
 	struct net *net;
 
 	open_fails(&opts, -EINVAL, "tap lo: not a TAP", NULL);
@@ -331,7 +256,7 @@ static void tells_wrong_and_busy_apart(void **state)
 
 static void without_rights(void)
 {
-	struct net_options opts = { .bridge = "br0", .fd = -1 };
+	struct net_options opts = { .bridge = "br0" };
 
 	drop_net_admin();
 	open_fails(&opts, -EPERM, "CAP_NET_ADMIN", "run as root", "ip tuntap add mv0 mode tap user",
@@ -364,7 +289,7 @@ static void names_the_missing_right(void **state)
 
 static void names_the_missing_driver(void **state)
 {
-	struct net_options opts = { .fd = -1 };
+	struct net_options opts = { 0 };
 	int status;
 	pid_t pid = fork();
 
@@ -385,11 +310,11 @@ static void names_the_missing_driver(void **state)
 static ssize_t recv_type(struct net *net, uint16_t type, uint8_t *frame, size_t size)
 {
 	struct iovec iov[2] = { { frame, 7 }, { frame + 7, size - 7 } };
-	struct pollfd pfd = { .fd = net->fd, .events = POLLIN };
+	struct pollfd pfd = { .fd = net->fds[0], .events = POLLIN };
 	ssize_t len;
 
 	for (;;) {
-		len = net->ops->recv(net, iov, 2);
+		len = net->ops->recv(net, 0, iov, 2);
 		if (len == -EAGAIN && poll(&pfd, 1, 2000) == 1)
 			continue;
 		if (len < 0)
@@ -410,30 +335,30 @@ static void moves_frames(void **state)
 	b = open_ok("b", "br0");
 	memset(out + 12, 0xff, 6);
 	memcpy(out + 18, "\2\0\0\0\0\1\x88\xb5hello", 13); /* local experimental ethertype */
-	assert_int_equal(a->ops->send(a, &iov, 1), sizeof(out));
+	assert_int_equal(a->ops->send(a, 0, &iov, 1), sizeof(out));
 	assert_int_equal(recv_type(b, 0x88b5, in, sizeof(in)), sizeof(out));
 	assert_memory_equal(in + 12, out + 12, 60);
 
 	/* The filter: not for us, then for us. */
 	assert_int_equal(b->ops->set_filter(b, (const uint8_t[1][6]){ "\2\0\0\0\0\2" }, 1, false),
 			 0);
-	assert_int_equal(a->ops->send(a, &iov, 1), sizeof(out));
+	assert_int_equal(a->ops->send(a, 0, &iov, 1), sizeof(out));
 	memcpy(out + 12, "\2\0\0\0\0\2", 6);
-	assert_int_equal(a->ops->send(a, &iov, 1), sizeof(out));
+	assert_int_equal(a->ops->send(a, 0, &iov, 1), sizeof(out));
 	assert_int_equal(recv_type(b, 0x88b5, in, sizeof(in)), sizeof(out));
 	assert_memory_equal(in + 12, "\2\0\0\0\0\2", 6);
 
 	/* A header the kernel does not take; a frame that is none. */
 	out[1] = 0x7f;
-	assert_int_equal(a->ops->send(a, &iov, 1), -EINVAL);
+	assert_int_equal(a->ops->send(a, 0, &iov, 1), -EINVAL);
 	iov.iov_len = 5;
-	assert_int_equal(a->ops->send(a, &iov, 1), -EINVAL);
+	assert_int_equal(a->ops->send(a, 0, &iov, 1), -EINVAL);
 
 	/* Deleted under us. */
 	assert_true(netns_run("ip link del dev b"));
 	iov = (struct iovec){ in, sizeof(in) };
-	assert_int_equal(b->ops->recv(b, &iov, 1), -ENODEV);
-	assert_int_equal(b->ops->send(b, &iov, 1), -ENODEV);
+	assert_int_equal(b->ops->recv(b, 0, &iov, 1), -ENODEV);
+	assert_int_equal(b->ops->send(b, 0, &iov, 1), -ENODEV);
 	net_close(a);
 	net_close(b);
 }

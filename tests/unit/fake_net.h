@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A network back end without a network: one end of a pair of datagram sockets. What the device
- * sends is read from `peer`, what it is to receive written there. It is as small as a socket's
- * buffers, so it fills up; and it remembers what was asked of it.
+ * A network back end without a network: each queue is one end of a pair of datagram sockets. What
+ * the device sends is read from `peers`, what it is to receive written there. It is as small as
+ * a socket's buffers, so it fills up; and it remembers what was asked of it.
  */
 #pragma once
 
@@ -20,8 +20,10 @@
 
 struct fake_net {
 	struct net net;
-	int peer;
+	int peers[NET_QUEUES_MAX];
 	atomic_bool gone;      /* as if the interface had been deleted */
+	atomic_uint queues;    /* as last set */
+	atomic_int queues_error; /* what setting them gives */
 	atomic_uint sends;     /* attempts */
 	atomic_uint offloads;  /* as last set */
 	atomic_uint filters;   /* set so many times */
@@ -30,7 +32,8 @@ struct fake_net {
 	uint8_t filter_macs[64][6];
 };
 
-static inline ssize_t fake_net_send(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+static inline ssize_t fake_net_send(struct net *net, unsigned int queue, const struct iovec *iov,
+				    unsigned int iovcnt)
 {
 	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
 	ssize_t len;
@@ -38,19 +41,30 @@ static inline ssize_t fake_net_send(struct net *net, const struct iovec *iov, un
 	atomic_fetch_add(&fake->sends, 1);
 	if (atomic_load(&fake->gone))
 		return -ENODEV;
-	len = writev(net->fd, iov, (int)iovcnt);
+	len = writev(net->fds[queue], iov, (int)iovcnt);
 	return len < 0 ? -errno : len;
 }
 
-static inline ssize_t fake_net_recv(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+static inline ssize_t fake_net_recv(struct net *net, unsigned int queue, const struct iovec *iov,
+				    unsigned int iovcnt)
 {
 	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
 	ssize_t len;
 
 	if (atomic_load(&fake->gone))
 		return -ENODEV;
-	len = readv(net->fd, iov, (int)iovcnt);
+	len = readv(net->fds[queue], iov, (int)iovcnt);
 	return len < 0 ? -errno : len;
+}
+
+static inline int fake_net_set_queues(struct net *net, unsigned int count)
+{
+	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
+	int r = atomic_load(&fake->queues_error);
+
+	if (!r)
+		atomic_store(&fake->queues, count);
+	return r;
 }
 
 static inline int fake_net_set_offload(struct net *net, unsigned int offloads)
@@ -76,28 +90,34 @@ static inline void fake_net_destroy(struct net *net)
 {
 	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
 
-	close(fake->net.fd);
-	close(fake->peer);
+	for (unsigned int i = 0; i < net->queue_count; i++) {
+		close(net->fds[i]);
+		close(fake->peers[i]);
+	}
 }
 
 static const struct net_ops fake_net_ops = {
 	.send = fake_net_send,
 	.recv = fake_net_recv,
+	.set_queues = fake_net_set_queues,
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
 	.destroy = fake_net_destroy,
 };
 
-static inline int fake_net_init(struct fake_net *fake)
+static inline int fake_net_init(struct fake_net *fake, unsigned int queues)
 {
 	int fds[2];
 
 	memset(fake, 0, sizeof(*fake));
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
-		return -errno;
 	fake->net.ops = &fake_net_ops;
-	fake->net.fd = fds[0];
-	fake->peer = fds[1];
+	for (unsigned int i = 0; i < queues; i++) {
+		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+			return -errno;
+		fake->net.fds[i] = fds[0];
+		fake->peers[i] = fds[1];
+	}
+	fake->net.queue_count = fake->queues = queues;
 	fake->net.mtu = 1500;
 	fake->net.offloads = NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6 |
 			     NET_OFFLOAD_ECN | NET_OFFLOAD_USO;
@@ -105,14 +125,15 @@ static inline int fake_net_init(struct fake_net *fake)
 	return 0;
 }
 
-/* The next frame the device sent, waiting up to 5 s. Its length, or -errno. */
-static inline ssize_t fake_net_sent(struct fake_net *fake, void *buf, size_t size)
+/* The next frame the device sent by a queue, waiting up to 5 s. Its length, or -errno. */
+static inline ssize_t fake_net_sent(struct fake_net *fake, unsigned int queue, void *buf,
+				    size_t size)
 {
-	struct pollfd pfd = { .fd = fake->peer, .events = POLLIN };
+	struct pollfd pfd = { .fd = fake->peers[queue], .events = POLLIN };
 	ssize_t len;
 
 	if (poll(&pfd, 1, 5000) != 1)
 		return -ETIMEDOUT;
-	len = read(fake->peer, buf, size);
+	len = read(fake->peers[queue], buf, size);
 	return len < 0 ? -errno : len;
 }

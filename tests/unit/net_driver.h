@@ -33,15 +33,20 @@
 #define BUF_GPA 0x100000
 #define RAM_BYTES MIB(4)
 
+/* Queues of the first pair; with one pair there is nothing else. */
 enum { RX, TX, CTRL };
+#define RX_OF(pair) ((int)(2 * (pair)))
+#define TX_OF(pair) ((int)(2 * (pair) + 1))
+#define RINGS_MAX (2 * NET_QUEUES_MAX + 1)
 
 struct test {
 	struct mem mem;
 	struct loop *loop;
 	struct fake_net fake;
 	struct virtio_dev *dev;
-	struct ring rings[3];
-	atomic_uint irqs[3], config_irqs;
+	struct ring rings[RINGS_MAX];
+	int ctrl; /* as negotiated */
+	atomic_uint irqs[RINGS_MAX], config_irqs;
 };
 
 static const uint8_t mac[6] = { 2, 0, 0, 0, 0, 1 };
@@ -56,13 +61,13 @@ static inline void config_irq(void *owner)
 	atomic_fetch_add(&((struct test *)owner)->config_irqs, 1);
 }
 
-static inline int setup(void **state)
+static inline int setup_pairs(void **state, unsigned int pairs)
 {
 	struct test *t = calloc(1, sizeof(*t));
 
 	log_set_level(LOG_LEVEL_ERROR);
 	guest_init(&t->mem, RAM_BYTES, 0);
-	assert_int_equal(fake_net_init(&t->fake), 0);
+	assert_int_equal(fake_net_init(&t->fake, pairs), 0);
 	assert_int_equal(loop_create("net", &t->loop), 0);
 	assert_int_equal(virtio_net_create("net0", t->loop, &t->mem, &t->fake.net, mac, &t->dev), 0);
 	t->dev->transport =
@@ -71,6 +76,11 @@ static inline int setup(void **state)
 	assert_int_equal(loop_start(t->loop), 0);
 	*state = t;
 	return 0;
+}
+
+static inline int setup(void **state)
+{
+	return setup_pairs(state, 1);
 }
 
 static inline int teardown(void **state)
@@ -109,7 +119,8 @@ static inline void start_sized(struct test *t, uint64_t features, uint16_t size)
 	virtio_set_driver_features(t->dev, 1, (uint32_t)(features >> 32));
 	virtio_set_status(t->dev, 11);
 	assert_int_equal(virtio_get_status(t->dev), 11);
-	for (int i = 0; i < 3; i++) {
+	t->ctrl = features & F(VIRTIO_NET_F_MQ) ? (int)t->dev->nqueues - 1 : CTRL;
+	for (unsigned int i = 0; i < t->dev->nqueues; i++) {
 		gpa = align_up(ring_init(&t->rings[i], &t->mem, size, gpa), 16);
 		t->rings[i].event_idx = features & F(VIRTIO_RING_F_EVENT_IDX);
 		t->rings[i].indirect = features & F(VIRTIO_RING_F_INDIRECT_DESC);
@@ -217,25 +228,31 @@ static inline uint8_t pattern(unsigned int seed, unsigned int i)
 }
 
 /* A frame from the network: `len` bytes with the header. */
-static inline void network_sends(struct test *t, unsigned int seed, size_t len)
+static inline void network_sends_to(struct test *t, unsigned int pair, unsigned int seed,
+				    size_t len)
 {
 	static uint8_t frame[70000];
-	struct pollfd pfd = { .fd = t->fake.peer, .events = POLLOUT };
+	struct pollfd pfd = { .fd = t->fake.peers[pair], .events = POLLOUT };
 
 	memset(frame, 0, HDR);
 	frame[0] = VIRTIO_NET_HDR_F_DATA_VALID;
 	frame[10] = frame[11] = 0xee; /* num_buffers is ours to set */
 	for (unsigned int i = HDR; i < len; i++)
 		frame[i] = pattern(seed, i);
-	while (write(t->fake.peer, frame, len) < 0) {
+	while (write(pfd.fd, frame, len) < 0) {
 		assert_int_equal(errno, EAGAIN);
 		assert_int_equal(poll(&pfd, 1, 5000), 1);
 	}
 }
 
+static inline void network_sends(struct test *t, unsigned int seed, size_t len)
+{
+	network_sends_to(t, 0, seed, len);
+}
+
 /* Put a frame of `len` bytes at `gpa`, and offer it in pieces of `piece` bytes. */
-static inline void guest_sends(struct test *t, unsigned int seed, uint64_t gpa, size_t len,
-			       size_t piece)
+static inline void guest_sends_by(struct test *t, unsigned int pair, unsigned int seed,
+				  uint64_t gpa, size_t len, size_t piece)
 {
 	struct ring_buf bufs[64];
 	unsigned int count = 0;
@@ -245,34 +262,57 @@ static inline void guest_sends(struct test *t, unsigned int seed, uint64_t gpa, 
 		at(t, gpa)[i] = pattern(seed, i);
 	for (size_t done = 0; done < len; done += bufs[count++].len)
 		bufs[count] = (struct ring_buf){ gpa + done, (uint32_t)MIN(piece, len - done) };
-	ring_add(&t->rings[TX], bufs, count, 0);
+	ring_add(&t->rings[TX_OF(pair)], bufs, count, 0);
 }
 
-static inline void network_gets(struct test *t, unsigned int seed, size_t len)
+static inline void guest_sends(struct test *t, unsigned int seed, uint64_t gpa, size_t len,
+			       size_t piece)
+{
+	guest_sends_by(t, 0, seed, gpa, len, piece);
+}
+
+static inline void network_gets_from(struct test *t, unsigned int pair, unsigned int seed,
+				     size_t len)
 {
 	static uint8_t frame[70000];
 
-	assert_int_equal(fake_net_sent(&t->fake, frame, sizeof(frame)), len);
+	assert_int_equal(fake_net_sent(&t->fake, pair, frame, sizeof(frame)), len);
 	for (unsigned int i = HDR; i < len; i++)
 		if (frame[i] != pattern(seed, i))
 			fail_msg("byte %u differs", i);
 }
 
+static inline void network_gets(struct test *t, unsigned int seed, size_t len)
+{
+	network_gets_from(t, 0, seed, len);
+}
+
+static inline void guest_offers_to(struct test *t, unsigned int pair, uint64_t gpa, uint32_t len)
+{
+	ring_add(&t->rings[RX_OF(pair)], (struct ring_buf[]){ { gpa, len } }, 0, 1);
+}
+
 static inline void guest_offers(struct test *t, uint64_t gpa, uint32_t len)
 {
-	ring_add(&t->rings[RX], (struct ring_buf[]){ { gpa, len } }, 0, 1);
+	guest_offers_to(t, 0, gpa, len);
 }
 
 /* A frame in one buffer. */
-static inline void guest_gets(struct test *t, unsigned int seed, uint64_t gpa, size_t len)
+static inline void guest_gets_from(struct test *t, unsigned int pair, unsigned int seed,
+				   uint64_t gpa, size_t len)
 {
-	struct ring_elem elem = wait_used(t, RX);
+	struct ring_elem elem = wait_used(t, RX_OF(pair));
 
 	assert_int_equal(elem.len, len);
 	assert_int_equal(at(t, gpa)[10] | at(t, gpa)[11] << 8, 1);
 	for (unsigned int i = HDR; i < len; i++)
 		if (at(t, gpa)[i] != pattern(seed, i))
 			fail_msg("byte %u differs", i);
+}
+
+static inline void guest_gets(struct test *t, unsigned int seed, uint64_t gpa, size_t len)
+{
+	guest_gets_from(t, 0, seed, gpa, len);
 }
 
 static inline int command(struct test *t, const void *data, uint32_t len)
@@ -282,9 +322,9 @@ static inline int command(struct test *t, const void *data, uint32_t len)
 
 	memcpy(at(t, BUF_GPA), data, len);
 	*at(t, BUF_GPA + 0x10000) = 0xaa;
-	ring_add(&t->rings[CTRL], bufs, 1, 1);
-	kick(t, CTRL);
-	elem = wait_used(t, CTRL);
+	ring_add(&t->rings[t->ctrl], bufs, 1, 1);
+	kick(t, t->ctrl);
+	elem = wait_used(t, t->ctrl);
 	assert_int_equal(elem.len, 1);
 	return *at(t, BUF_GPA + 0x10000);
 }

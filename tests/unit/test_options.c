@@ -258,18 +258,25 @@ static void test_net(void **state)
 	parse_ok("-k|x|-n|bridge=br0,tap=tap7,mac=52:54:00:ab:CD:ef");
 	assert_string_equal(n->net.bridge, "br0");
 	assert_string_equal(n->net.tap, "tap7");
-	assert_int_equal(n->net.fd, -1);
+	assert_int_equal(n->net.fd_count, 0);
+	assert_int_equal(n->net.queues, 0);
 	assert_true(n->has_mac);
 	assert_memory_equal(n->mac, mac, 6);
 	parse_ok("-k|x|-n|fd=7,mac=52:54:00:ab:cd:ef");
-	assert_int_equal(n->net.fd, 7);
+	assert_int_equal(n->net.fd_count, 1);
+	assert_int_equal(n->net.fds[0], 7);
 	assert_null(n->net.tap);
 	assert_null(n->net.bridge);
 	parse_ok("-k|x|-n|tap=t,,x");
 	assert_string_equal(n->net.tap, "t,x");
 	assert_false(n->has_mac);
 	parse_ok("-k|x|-n|fd=0");
-	assert_int_equal(n->net.fd, 0);
+	assert_int_equal(n->net.fd_count, 1);
+	assert_int_equal(n->net.fds[0], 0);
+	parse_ok("-k|x|-n|fd=3:14:5,queues=3");
+	assert_int_equal(n->net.fd_count, 3);
+	assert_int_equal(n->net.fds[1], 14);
+	assert_int_equal(n->net.queues, 3);
 }
 
 /* What is wrong, and two things the line must name: the thing and the reason or remedy. */
@@ -368,6 +375,14 @@ static const struct {
 	{"-k|x|--net|fd=-1", "fd=-1", "descriptor"},
 	{"-k|x|--net|fd=99999999999999999999", "fd=99999999999999999999", "descriptor"},
 	{"-k|x|--net|fd=3,tap=t", "fd=", "tap="},
+	{"-k|x|--net|fd=3:", "fd=", "descriptor"},
+	{"-k|x|--net|fd=3:x:5", "fd=x", "descriptor"},
+	{"-k|x|--net|fd=3:4:3", "fd=", "twice"},
+	{"-k|x|--net|fd=3:4:5:6:7:8:9:10:11", "fd=", "at most 8"},
+	{"-k|x|--net|queues=", "queues", "needs a value"},
+	{"-k|x|--net|queues=0", "queues=0", "from 1 to 8"},
+	{"-k|x|--net|queues=9", "queues=9", "from 1 to 8"},
+	{"-k|x|--net|queues=-1", "queues=-1", "from 1 to 8"},
 	{"-k|x|--net|bridge=b,fd=3", "fd=", "bridge="},
 	{"-k|x|--net|mac=52:54:00:ab:cd", "mac=52:54:00:ab:cd", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},

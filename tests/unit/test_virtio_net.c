@@ -18,7 +18,7 @@ static void offers_what_the_back_end_can(void **state)
 	assert_true((t->dev->offered & offloads) == offloads);
 	assert_true(t->dev->offered & F(VIRTIO_NET_F_MTU));
 
-	assert_int_equal(fake_net_init(&poor), 0);
+	assert_int_equal(fake_net_init(&poor, 1), 0);
 	poor.net.offloads = 0;
 	poor.net.mtu = 0;
 	assert_int_equal(virtio_net_create("net1", t->loop, &t->mem, &poor.net, mac, &plain), 0);
@@ -164,9 +164,9 @@ static void resets_at_any_time(void **state)
 			settle(t);
 		reset(t);
 		/* What the device sent, and what it did not receive. */
-		while (read(t->fake.peer, (uint8_t[4096]){ 0 }, 4096) > 0)
+		while (read(t->fake.peers[0], (uint8_t[4096]){ 0 }, 4096) > 0)
 			;
-		while (read(t->fake.net.fd, (uint8_t[4096]){ 0 }, 4096) > 0)
+		while (read(t->fake.net.fds[0], (uint8_t[4096]){ 0 }, 4096) > 0)
 			;
 	}
 	start(t, 0);
@@ -221,7 +221,7 @@ static void breaks_and_recovers(void **state)
 		virtio_kick(t->dev, RX);
 		none_used(t, RX);
 		reset(t);
-		while (read(t->fake.net.fd, (uint8_t[4096]){ 0 }, 4096) > 0)
+		while (read(t->fake.net.fds[0], (uint8_t[4096]){ 0 }, 4096) > 0)
 			;
 	}
 	start(t, 0);

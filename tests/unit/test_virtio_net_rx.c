@@ -275,9 +275,10 @@ static void burst_sends(void)
 	network_sends(burst.t, burst.left, burst.left ? 100 : 3000);
 }
 
-static ssize_t burst_recv(struct net *net, const struct iovec *iov, unsigned int iovcnt)
+static ssize_t burst_recv(struct net *net, unsigned int queue, const struct iovec *iov,
+			  unsigned int iovcnt)
 {
-	ssize_t len = fake_net_recv(net, iov, iovcnt);
+	ssize_t len = fake_net_recv(net, queue, iov, iovcnt);
 
 	if (len > 0)
 		burst_sends();
