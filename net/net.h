@@ -39,6 +39,11 @@ struct net_ops {
 	 * of a flow by the queue it was last sent on. One, until set. 0, or -errno and as it was.
 	 */
 	int (*set_queues)(struct net *net, unsigned int count);
+	/*
+	 * Optional: go on with a frame that `send` took but could pass on in part only, once
+	 * there is room. 0: nothing is left of it; -EAGAIN.
+	 */
+	int (*flush)(struct net *net);
 	/* Mandatory. Offloads the guest accepts on receive: NET_OFFLOAD_*. 0 or -errno. */
 	int (*set_offload)(struct net *net, unsigned int offloads);
 	/* Optional: pass on only frames to these addresses; 0 of them: every frame. 0 or
@@ -63,6 +68,8 @@ struct net {
 	char ifname[16];       /* the host's interface, "" if none */
 	unsigned int mtu;      /* of the link, 0 if unknown */
 	unsigned int offloads; /* NET_OFFLOAD_* the back end can do, both ways */
+	/* After -ENODEV: what happened, to be said once; "": the interface is gone. */
+	char lost[256];
 };
 
 /* 0 or -errno; logs what, why and the remedy. Nothing is left behind on failure. */

@@ -226,8 +226,11 @@ void net_lost(struct virtio_net *net)
 	/* The transmit queues go on, and drop. */
 	for (unsigned int i = 0; i < net->pairs_used; i++)
 		net_rx_stop(&net->pairs[i].rx);
-	log_warn("%s: interface %s is gone: link down for the guest", net->dev.name,
-		 net->net->ifname);
+	if (net->net->lost[0])
+		log_warn("%s: %s: link down for the guest", net->dev.name, net->net->lost);
+	else
+		log_warn("%s: interface %s is gone: link down for the guest", net->dev.name,
+			 net->net->ifname);
 	pthread_mutex_lock(&net->dev.lock);
 	net->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
 	pthread_mutex_unlock(&net->dev.lock);

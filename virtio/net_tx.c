@@ -56,6 +56,15 @@ static void wait_for_room(struct net_tx *tx)
 	loop_watch_resume(tx->net->dev.loop, tx->room_watch);
 }
 
+/* What the back end took may have left in part; the rest must not wait for the next frame. */
+static void flush(struct net_tx *tx)
+{
+	struct net *net = tx->net->net;
+
+	if (net->ops->flush && net->ops->flush(net) == -EAGAIN)
+		wait_for_room(tx);
+}
+
 static void defer(struct net_tx *tx)
 {
 	if (tx->deferred)
@@ -98,6 +107,8 @@ static void run(struct net_tx *tx)
 		net_broken(tx->net, vq_error(vq));
 	else if (r == 1)
 		defer(tx);
+	else if (!tx->full)
+		flush(tx);
 }
 
 static void turn(struct loop_op *op, int res)
@@ -135,6 +146,7 @@ int net_tx_start(struct net_tx *tx)
 	if (!tx->room_watch)
 		return -ENOMEM;
 	loop_watch_pause(dev->loop, tx->room_watch);
+	flush(tx); /* from before the reset */
 	return 0;
 }
 

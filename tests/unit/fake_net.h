@@ -25,6 +25,7 @@ struct fake_net {
 	atomic_uint queues;    /* as last set */
 	atomic_int queues_error; /* what setting them gives */
 	atomic_uint sends;     /* attempts */
+	atomic_uint in_part;   /* flush so many times says that a frame is not whole yet */
 	atomic_uint offloads;  /* as last set */
 	atomic_uint filters;   /* set so many times */
 	unsigned int filter_count; /* as last set */
@@ -67,6 +68,16 @@ static inline int fake_net_set_queues(struct net *net, unsigned int count)
 	return r;
 }
 
+static inline int fake_net_flush(struct net *net)
+{
+	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
+
+	if (!atomic_load(&fake->in_part))
+		return 0;
+	atomic_fetch_sub(&fake->in_part, 1);
+	return -EAGAIN;
+}
+
 static inline int fake_net_set_offload(struct net *net, unsigned int offloads)
 {
 	atomic_store(&CONTAINER_OF(net, struct fake_net, net)->offloads, offloads);
@@ -100,6 +111,7 @@ static const struct net_ops fake_net_ops = {
 	.send = fake_net_send,
 	.recv = fake_net_recv,
 	.set_queues = fake_net_set_queues,
+	.flush = fake_net_flush,
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
 	.destroy = fake_net_destroy,

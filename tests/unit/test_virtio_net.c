@@ -132,6 +132,31 @@ static void waits_for_room(void **state)
 	sleeps(t); /* there is room now, and nothing to do with it */
 }
 
+/* What the back end has of a frame leaves without another one, and after a reset too. */
+static void goes_on_with_a_frame_in_part(void **state)
+{
+	struct test *t = *state;
+
+	for (unsigned int round = 0; round < 2; round++) {
+		start(t, 0);
+		atomic_store(&t->fake.in_part, 5);
+		guest_sends(t, round, BUF_GPA, 100, 100);
+		kick(t, TX);
+		wait_used(t, TX);
+		network_gets(t, round, 100);
+		for (int i = 0; i < 5000 && atomic_load(&t->fake.in_part); i++)
+			usleep(1000);
+		assert_int_equal(t->fake.in_part, 0);
+		sleeps(t);
+		reset(t);
+	}
+	atomic_store(&t->fake.in_part, 2);
+	start(t, 0);
+	for (int i = 0; i < 5000 && atomic_load(&t->fake.in_part); i++)
+		usleep(1000);
+	assert_int_equal(t->fake.in_part, 0);
+}
+
 static void turns_follow_each_other(void **state)
 {
 	struct test *t = *state;
@@ -294,6 +319,7 @@ int main(void)
 		TEST(sends_frames),
 		TEST(drops_what_is_no_frame),
 		TEST(waits_for_room),
+		TEST(goes_on_with_a_frame_in_part),
 		TEST(turns_follow_each_other),
 		TEST(resets_at_any_time),
 		TEST(resets_between_turns),
