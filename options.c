@@ -30,6 +30,8 @@ const char options_help[] =
 	"                        one in .iso a read-only raw disk, any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N[:N]...][,mac=ADDR][,queues=N]\n"
 	"                        add a network interface\n"
+	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"
+	"                        the same without rights, through passt\n"
 	"      --name NAME       the machine's name (default minivmm)\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"

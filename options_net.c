@@ -2,6 +2,7 @@
 /* --net [KEY=VALUE]... */
 #include "options_impl.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,14 +83,97 @@ static int parse_mac(const char *value, struct machine_net *net)
 	return -EINVAL;
 }
 
-/* All need a value. */
+static int parse_user(const char *value, struct machine_net *net)
+{
+	net->net.user = true;
+	if (!value)
+		return 0;
+	log_error("--net: user=%s: user takes no value (write user,hostfwd=tcp:2222:22)", value);
+	return -EINVAL;
+}
+
+static int parse_socket(const char *value, struct machine_net *net)
+{
+	net->net.socket = value;
+	return 0;
+}
+
+static bool parse_port(const char *text, uint16_t *out)
+{
+	uint64_t port;
+
+	if (parse_uint(text, 1, UINT16_MAX, &port) < 0)
+		return false;
+	*out = (uint16_t)port;
+	return true;
+}
+
+/* As inet_pton(3) takes it; IPv6 may stand in brackets; "" is any. */
+static bool parse_addr(char *text, char out[46])
+{
+	uint8_t addr[sizeof(struct in6_addr)];
+	size_t len = strlen(text);
+
+	if (len && text[0] == '[' && text[len - 1] == ']') {
+		text[len - 1] = '\0';
+		text++;
+	}
+	snprintf(out, 46, "%s", text);
+	return !len || inet_pton(AF_INET, out, addr) == 1 || inet_pton(AF_INET6, out, addr) == 1;
+}
+
+/* tcp:[ADDR:]PORT:PORT; or as QEMU has it tcp:[ADDR]:PORT-:PORT. From the end, for IPv6's sake. */
+static bool split_forward(char *text, struct net_forward *out)
+{
+	char *guest, *host;
+
+	out->udp = strncmp(text, "udp:", 4) == 0;
+	if (!out->udp && strncmp(text, "tcp:", 4) != 0)
+		return false;
+	text += 4;
+	guest = strrchr(text, ':');
+	if (!guest)
+		return false;
+	*guest++ = '\0';
+	if (guest - text >= 2 && guest[-2] == '-')
+		guest[-2] = '\0';
+	host = strrchr(text, ':');
+	if (host)
+		*host++ = '\0';
+	return parse_port(guest, &out->guest_port) &&
+	       parse_port(host ? host : text, &out->host_port) &&
+	       parse_addr(host ? text : strchr(text, '\0'), out->host_addr);
+}
+
+static int parse_hostfwd(const char *value, struct machine_net *net)
+{
+	char copy[128];
+
+	if (net->net.forward_count == NET_FORWARDS_MAX) {
+		log_error("--net: hostfwd=%s: at most %d of them", value, NET_FORWARDS_MAX);
+		return -EINVAL;
+	}
+	if ((size_t)snprintf(copy, sizeof(copy), "%s", value) < sizeof(copy) &&
+	    split_forward(copy, &net->net.forwards[net->net.forward_count])) {
+		net->net.forward_count++;
+		return 0;
+	}
+	log_error("--net: hostfwd=%s: not tcp or udp, the host's port and the guest's (write "
+		  "tcp:2222:22, or tcp:127.0.0.1:2222:22 with the host's address)", value);
+	return -EINVAL;
+}
+
 static const struct {
 	const char *name;
 	int (*parse)(const char *value, struct machine_net *net);
+	bool bare; /* else it needs a value */
 } net_keys[] = {
 	{"bridge", parse_bridge},
 	{"tap", parse_tap},
 	{"fd", parse_fd},
+	{"user", parse_user, .bare = true},
+	{"socket", parse_socket},
+	{"hostfwd", parse_hostfwd},
 	{"mac", parse_mac},
 	{"queues", parse_queues},
 };
@@ -98,10 +182,28 @@ static int parse_net_key(struct machine_net *net, const char *key, const char *v
 {
 	for (unsigned int i = 0; i < ARRAY_LEN(net_keys); i++) {
 		if (strcmp(key, net_keys[i].name) == 0)
-			return options_need_value("--net", key, value) < 0 ? -EINVAL :
-			       net_keys[i].parse(value, net);
+			return !net_keys[i].bare && options_need_value("--net", key, value) < 0 ?
+			       -EINVAL : net_keys[i].parse(value, net);
 	}
 	log_error("--net: unknown key '%s' (see minivmm --help)", key);
+	return -EINVAL;
+}
+
+static int check_user(const struct net_options *net)
+{
+	if (net->user && (net->tap || net->bridge || net->fd_count))
+		log_error("--net: user is a network without an interface: tap=, bridge= and fd= "
+			  "do not go with it");
+	else if (net->user && net->queues > 1)
+		log_error("--net: queues=%u: user has one pair of queues", net->queues);
+	else if (!net->user && (net->socket || net->forward_count))
+		log_error("--net: %s= goes with user alone (write user,%s=...)",
+			  net->socket ? "socket" : "hostfwd", net->socket ? "socket" : "hostfwd");
+	else if (net->socket && net->forward_count)
+		log_error("--net: hostfwd= does not go with socket=: whoever starts passt there "
+			  "tells it (passt --tcp-ports 2222:22)");
+	else
+		return 0;
 	return -EINVAL;
 }
 
@@ -125,6 +227,8 @@ int options_net(char *text, struct machine_config *config)
 			  "with it");
 		return -EINVAL;
 	}
+	if (check_user(&net->net) < 0)
+		return -EINVAL;
 	config->net_count++;
 	return 0;
 }

@@ -3,11 +3,14 @@
 
 #include <errno.h>
 
+#include "net/passt.h"
 #include "net/tap.h"
 #include "util/log.h"
 
 int net_open(const struct net_options *opts, struct net **out)
 {
+	if (opts->user)
+		return user_open(opts, out);
 	if (!opts->fd_count)
 		return tap_open_link(opts, out);
 	if (opts->tap || opts->bridge) {

@@ -15,6 +15,15 @@ struct net;
 /* Of a back end; a queue carries frames both ways. */
 #define NET_QUEUES_MAX 8u
 
+/* A port of the host whose traffic goes to one of the guest's. */
+struct net_forward {
+	bool udp;            /* else TCP */
+	char host_addr[46];  /* IPv4 or IPv6, of this host; "" is any */
+	uint16_t host_port, guest_port;
+};
+
+#define NET_FORWARDS_MAX 16
+
 /* What `--net` asks for. Names are at most 15 bytes; NULL is "not given". */
 struct net_options {
 	const char *tap;    /* adopt this interface if it exists, else create it so named */
@@ -24,6 +33,10 @@ struct net_options {
 	unsigned int fd_count;
 	unsigned int queues;         /* exactly so many, or 0: */
 	unsigned int queues_default; /* so many where there can be several, else 1 */
+	bool user;          /* no interface: through passt; the rest is only for this */
+	const char *socket; /* where a passt listens already; NULL: start one */
+	struct net_forward forwards[NET_FORWARDS_MAX];
+	unsigned int forward_count;
 };
 
 struct net_ops {

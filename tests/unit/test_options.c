@@ -279,6 +279,49 @@ static void test_net(void **state)
 	assert_int_equal(n->net.queues, 3);
 }
 
+static void forwards(const char *spec, bool udp, const char *addr, int host, int guest)
+{
+	const struct net_options *n = &config.nets[0].net;
+	char line[200];
+
+	snprintf(line, sizeof(line), "-k|x|-n|user,hostfwd=%s", spec);
+	parse_ok(line);
+	assert_true(n->user);
+	assert_int_equal(n->forward_count, 1);
+	assert_int_equal(n->forwards[0].udp, udp);
+	assert_string_equal(n->forwards[0].host_addr, addr);
+	assert_int_equal(n->forwards[0].host_port, host);
+	assert_int_equal(n->forwards[0].guest_port, guest);
+}
+
+static void test_net_user(void **state)
+{
+	const struct net_options *n = &config.nets[0].net;
+	char line[2000] = "-k|x|-n|user";
+
+	parse_ok(line);
+	assert_true(n->user);
+	assert_null(n->socket);
+	assert_int_equal(n->forward_count, 0);
+	forwards("tcp:2222:22", false, "", 2222, 22);
+	forwards("udp:1:65535", true, "", 1, 65535);
+	forwards("tcp:127.0.0.1:2222:22", false, "127.0.0.1", 2222, 22);
+	forwards("udp:[::1]:53:5353", true, "::1", 53, 5353);
+	forwards("tcp::2222-:22", false, "", 2222, 22);
+	forwards("tcp:127.0.0.1:2222-:22", false, "127.0.0.1", 2222, 22);
+	parse_ok("-k|x|-n|user,socket=/run/a,,b,mac=52:54:00:ab:cd:ef");
+	assert_string_equal(n->socket, "/run/a,b");
+	assert_true(config.nets[0].has_mac);
+	for (int i = 0; i < NET_FORWARDS_MAX; i++)
+		strcat(line, ",hostfwd=tcp:2222:22");
+	parse_ok(line);
+	assert_int_equal(n->forward_count, NET_FORWARDS_MAX);
+	capture_start();
+	assert_int_equal(parse(strcat(line, ",hostfwd=udp:1:2")), OPTIONS_ERROR);
+	assert_one_line(capture_end());
+	assert_says(capture_text, "at most 16");
+}
+
 /* What is wrong, and two things the line must name: the thing and the reason or remedy. */
 static const struct {
 	const char *line, *names, *says;
@@ -384,6 +427,28 @@ static const struct {
 	{"-k|x|--net|queues=9", "queues=9", "from 1 to 8"},
 	{"-k|x|--net|queues=-1", "queues=-1", "from 1 to 8"},
 	{"-k|x|--net|bridge=b,fd=3", "fd=", "bridge="},
+	{"-k|x|--net|user=alice", "user=alice", "no value"},
+	{"-k|x|--net|user,tap=t", "user", "tap="},
+	{"-k|x|--net|bridge=b,user", "user", "bridge="},
+	{"-k|x|--net|fd=3,user", "user", "fd="},
+	{"-k|x|--net|user,hostfwd", "hostfwd", "needs a value"},
+	{"-k|x|--net|user,socket=", "socket", "needs a value"},
+	{"-k|x|--net|hostfwd=tcp:1:2", "hostfwd=", "user,hostfwd="},
+	{"-k|x|--net|bridge=b,socket=s", "socket=", "user,socket="},
+	{"-k|x|--net|user,socket=s,hostfwd=tcp:1:2", "hostfwd=", "--tcp-ports"},
+	{"-k|x|--net|user,hostfwd=2222:22", "hostfwd=2222:22", "tcp:2222:22"},
+	{"-k|x|--net|user,hostfwd=sctp:1:2", "hostfwd=sctp:1:2", "tcp or udp"},
+	{"-k|x|--net|user,hostfwd=tcp:", "hostfwd=tcp:", "tcp or udp"},
+	{"-k|x|--net|user,hostfwd=tcp:-", "hostfwd=tcp:-", "tcp or udp"},
+	{"-k|x|--net|user,hostfwd=tcp:-:22", "hostfwd=tcp:-:22", "tcp or udp"},
+	{"-k|x|--net|user,hostfwd=tcp:22", "hostfwd=tcp:22", "the guest's"},
+	{"-k|x|--net|user,hostfwd=tcp:2222:", "hostfwd=tcp:2222:", "the guest's"},
+	{"-k|x|--net|user,hostfwd=tcp:0:22", "hostfwd=tcp:0:22", "port"},
+	{"-k|x|--net|user,hostfwd=tcp:22:65536", "hostfwd=tcp:22:65536", "port"},
+	{"-k|x|--net|user,hostfwd=tcp:22-:22-", "hostfwd=tcp:22-:22-", "port"},
+	{"-k|x|--net|user,hostfwd=tcp:localhost:1:2", "hostfwd=tcp:localhost:1:2", "address"},
+	{"-k|x|--net|user,hostfwd=tcp:1.2.3:1:2", "hostfwd=tcp:1.2.3:1:2", "address"},
+	{"-k|x|--net|user,hostfwd=tcp::1-1.2.3.4:2", "hostfwd=tcp::1-1.2.3.4:2", "port"},
 	{"-k|x|--net|mac=52:54:00:ab:cd", "mac=52:54:00:ab:cd", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=53:54:00:ab:cd:ef", "mac=53:54:00:ab:cd:ef", "multicast"},
@@ -459,6 +524,7 @@ int main(void)
 		TEST(test_libqcow),
 		TEST(test_disks),
 		TEST(test_net),
+		TEST(test_net_user),
 		TEST(test_errors),
 		TEST(test_strange_names),
 		TEST(test_again),
