@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "net/link_watch.h"
 #include "net/tap.h"
 #include "util/log.h"
 #include "util/util.h"
@@ -235,6 +236,10 @@ static int open_link(struct tap *tap, const struct net_options *opts)
 	bool exists = false;
 	int r = link_connect(&tap->nl);
 
+	if (!r)
+		r = link_watch_open(&tap->watch); /* first of all: it hears what is done below */
+	if (!r)
+		tap->net.link_fd = link_watch_fd(tap->watch);
 	if (!r && opts->tap) {
 		r = link_get(tap->nl, opts->tap, &link);
 		exists = !r;

@@ -14,6 +14,8 @@
 
 /* An answer with statistics and a bridge's settings stays under 4 KiB; the kernel may send 8. */
 #define LINK_BUF_BYTES 8192
+/* IFF_LOWER_UP, which <linux/if.h> has, and that does not go with <net/if.h>. */
+#define LINK_LOWER_UP 0x10000
 
 bool link_name_valid(const char *name)
 {
@@ -136,6 +138,7 @@ static int parse_link(const struct nlmsghdr *msg, void *arg)
 		return MNL_CB_OK;
 	link->index = info->ifi_index;
 	link->up = info->ifi_flags & IFF_UP;
+	link->carrier = info->ifi_flags & LINK_LOWER_UP;
 	mnl_attr_for_each(attr, msg, sizeof(*info)) {
 		switch (mnl_attr_get_type(attr)) {
 		case IFLA_IFNAME:

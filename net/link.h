@@ -13,7 +13,8 @@ struct link_info {
 	char kind[16]; /* "bridge", "tun", "veth", ...; "" for hardware */
 	int master;    /* the index of its bridge or bond, or 0 */
 	unsigned int mtu;
-	bool up;
+	bool up;      /* as it was told to be */
+	bool carrier; /* and it can */
 	uint8_t addr[6];
 	/* Where kind is "tun": */
 	uint8_t tun_type;        /* IFF_TUN or IFF_TAP */

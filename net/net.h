@@ -63,6 +63,8 @@ struct net_ops {
 	 * -errno, and then every frame may come. */
 	int (*set_filter)(struct net *net, const uint8_t (*macs)[6], unsigned int count,
 			  bool all_multicast);
+	/* Optional, with link_fd: is the link up? Reads that. */
+	bool (*link_up)(struct net *net);
 	/* Mandatory. Undoes what creation did and frees `net`. */
 	void (*destroy)(struct net *net);
 };
@@ -78,9 +80,10 @@ struct net {
 	const struct net_ops *ops;
 	unsigned int queue_count; /* 1 to NET_QUEUES_MAX */
 	int fds[NET_QUEUES_MAX];  /* of the queues: poll(2) for readability and room */
-	char ifname[16];       /* the host's interface, "" if none */
-	unsigned int mtu;      /* of the link, 0 if unknown */
-	unsigned int offloads; /* NET_OFFLOAD_* the back end can do, both ways */
+	int link_fd;              /* readable when the link may have changed, or -1 */
+	char ifname[16];          /* the host's interface, "" if none */
+	unsigned int mtu;         /* of the link, 0 if unknown */
+	unsigned int offloads;    /* NET_OFFLOAD_* the back end can do, both ways */
 	/* After -ENODEV: what happened, to be said once; "": the interface is gone. */
 	char lost[256];
 };

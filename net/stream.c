@@ -343,6 +343,7 @@ int stream_create(int fd, struct passt *passt, const char *peer, unsigned int mt
 	s->net.ops = &stream_ops;
 	s->net.queue_count = 1;
 	s->net.fds[0] = fd;
+	s->net.link_fd = -1;
 	s->net.mtu = mtu;
 	s->passt = passt;
 	snprintf(s->peer, sizeof(s->peer), "%s", peer);

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "net/link_watch.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -91,6 +92,18 @@ static int set_queues(struct net *net, unsigned int count)
 	return r;
 }
 
+/* Where nothing can be heard of it, deleted or in another namespace, it is as it was. */
+static bool link_up(struct net *net)
+{
+	struct tap *tap = to_tap(net);
+	struct link_info link;
+
+	if (tap->watch && link_watch_read(tap->watch, tap->index) &&
+	    !link_get_index(tap->nl, tap->index, &link))
+		tap->up = link.up && link.carrier;
+	return tap->up;
+}
+
 static void destroy(struct net *net)
 {
 	tap_destroy(to_tap(net));
@@ -102,6 +115,7 @@ static const struct net_ops tap_ops = {
 	.set_queues = set_queues,
 	.set_offload = set_offload,
 	.set_filter = set_filter,
+	.link_up = link_up,
 	.destroy = destroy,
 };
 
@@ -112,6 +126,8 @@ int tap_create(struct tap **out)
 	if (!tap)
 		return -ENOMEM;
 	tap->net.ops = &tap_ops;
+	tap->net.link_fd = -1;
+	tap->up = true;
 	*out = tap;
 	return 0;
 }
@@ -142,6 +158,7 @@ void tap_destroy(struct tap *tap)
 		put_back(tap);
 	for (unsigned int i = 0; i < tap->net.queue_count; i++)
 		close(tap->net.fds[i]);
+	link_disconnect(tap->watch);
 	link_disconnect(tap->nl);
 	free(tap);
 }

@@ -9,9 +9,10 @@
 
 struct tap {
 	struct net net;
-	struct mnl_socket *nl; /* NULL for fd= */
+	struct mnl_socket *nl, *watch; /* NULL for fd= */
 	int index;             /* of the interface, 0 if unknown */
 	bool created;          /* ours to delete */
+	bool up;               /* as last asked */
 	unsigned int attached; /* queues: the first so many */
 	/* Adopted: what to put back. */
 	struct link_change restore;

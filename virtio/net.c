@@ -9,7 +9,7 @@
  * and the back end does not receive there. All are on the device's one loop: one after the
  * other, a turn each.
  *
- * Watches exist while a pair is in use, so that a reset has nothing to wait for but turns that
+ * Watches exist while they are in use, so that a reset has nothing to wait for but turns that
  * were deferred.
  */
 #include "virtio/net.h"
@@ -26,7 +26,11 @@
 #define FEATURE(bit) (1ull << (bit))
 #define NO_WATCH "no memory to watch the back end"
 /* Config space as far as the features offered define it. */
-#define CONFIG_BYTES offsetof(struct virtio_net_config, speed)
+#define CONFIG_BYTES offsetof(struct virtio_net_config, rss_max_key_size)
+
+/* What newer kernels say of a TAP (tun, since 6.2); nothing is as slow or as fast for it. */
+#define SPEED_MBPS 10000
+#define DUPLEX_FULL 1
 
 static struct virtio_net *to_net(struct virtio_dev *dev)
 {
@@ -50,8 +54,11 @@ static uint64_t offered(const struct net *net)
 {
 	uint64_t features = FEATURE(VIRTIO_NET_F_MAC) | FEATURE(VIRTIO_NET_F_STATUS) |
 			    FEATURE(VIRTIO_NET_F_MRG_RXBUF) | FEATURE(VIRTIO_NET_F_CTRL_VQ) |
-			    FEATURE(VIRTIO_NET_F_CTRL_RX) | FEATURE(VIRTIO_NET_F_CTRL_MAC_ADDR);
+			    FEATURE(VIRTIO_NET_F_CTRL_RX) | FEATURE(VIRTIO_NET_F_CTRL_MAC_ADDR) |
+			    FEATURE(VIRTIO_NET_F_CTRL_VLAN) | FEATURE(VIRTIO_NET_F_SPEED_DUPLEX);
 
+	if (net->link_fd >= 0)
+		features |= FEATURE(VIRTIO_NET_F_GUEST_ANNOUNCE);
 	if (net->queue_count > 1)
 		features |= FEATURE(VIRTIO_NET_F_MQ);
 	if (net->mtu >= 68 && net->mtu <= UINT16_MAX) /* 5.1.4.1 */
@@ -177,7 +184,7 @@ static void activate(struct virtio_dev *dev)
 	for (unsigned int i = 0; i < net->pair_count; i++)
 		net_rx_init(&net->pairs[i].rx);
 	net->pairs_used = 1;
-	if (start_pair(&net->pairs[0]))
+	if (start_pair(&net->pairs[0]) || net_link_start(net))
 		net_broken(net, NO_WATCH);
 }
 
@@ -200,6 +207,7 @@ static void quiesce(struct virtio_dev *dev)
 	struct virtio_net *net = to_net(dev);
 
 	stop_traffic(net);
+	net_link_stop(net);
 	set_back_end_queues(net, 1);
 	net_ctrl_reset(net);
 	if (!net->turns)
@@ -216,25 +224,6 @@ void net_broken(struct virtio_net *net, const char *why)
 {
 	stop_traffic(net);
 	virtio_broken(&net->dev, why);
-}
-
-void net_lost(struct virtio_net *net)
-{
-	if (net->lost)
-		return;
-	net->lost = true;
-	/* The transmit queues go on, and drop. */
-	for (unsigned int i = 0; i < net->pairs_used; i++)
-		net_rx_stop(&net->pairs[i].rx);
-	if (net->net->lost[0])
-		log_warn("%s: %s: link down for the guest", net->dev.name, net->net->lost);
-	else
-		log_warn("%s: interface %s is gone: link down for the guest", net->dev.name,
-			 net->net->ifname);
-	pthread_mutex_lock(&net->dev.lock);
-	net->config.status &= (uint16_t)~VIRTIO_NET_S_LINK_UP;
-	pthread_mutex_unlock(&net->dev.lock);
-	virtio_config_changed(&net->dev);
 }
 
 static const struct virtio_ops net_virtio_ops = {
@@ -281,6 +270,8 @@ int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem
 	memcpy(vnet->config.mac, mac, sizeof(vnet->config.mac));
 	vnet->config.status = VIRTIO_NET_S_LINK_UP;
 	vnet->config.max_virtqueue_pairs = (uint16_t)pairs;
+	vnet->config.speed = SPEED_MBPS;
+	vnet->config.duplex = DUPLEX_FULL;
 	vnet->config.mtu = (uint16_t)MIN(net->mtu, UINT16_MAX);
 	vnet->pair_count = pairs;
 	init_pairs(vnet);

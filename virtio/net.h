@@ -11,6 +11,7 @@ struct virtio_dev;
 
 struct virtio_net_stats {
 	uint64_t rx_frames, rx_bytes, rx_dropped; /* to the guest */
+	uint64_t rx_filtered;                     /* of VLANs it does not want */
 	uint64_t tx_frames, tx_bytes, tx_dropped; /* from it; dropped: malformed, or refused */
 	uint64_t ctrl_commands, ctrl_refused;
 };

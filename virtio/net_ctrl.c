@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The control queue (5.1.6.5): receive filter, address, queue pairs, offloads. */
+/* The control queue (5.1.6.5): receive filter, address, VLANs, announcing, queue pairs,
+ * offloads. */
 #include <errno.h>
 #include <linux/virtio_net.h>
 #include <string.h>
@@ -116,6 +117,40 @@ static int set_offloads(struct virtio_net *net, const struct command *command)
 	return net_set_guest_offloads(net, bits);
 }
 
+/* Tags are filtered only where the driver says which it wants: none at first (5.1.6.5.3). */
+static int set_vlan(struct virtio_net *net, const struct command *command)
+{
+	uint16_t vlan;
+	uint64_t bit;
+
+	if (command->len != sizeof(vlan))
+		return -EINVAL;
+	memcpy(&vlan, command->data, sizeof(vlan));
+	if (vlan >= 4096)
+		return -EINVAL;
+	bit = 1ull << vlan % 64;
+	if (command->hdr.cmd == VIRTIO_NET_CTRL_VLAN_ADD)
+		net->filter.vlans[vlan / 64] |= bit;
+	else if (command->hdr.cmd == VIRTIO_NET_CTRL_VLAN_DEL)
+		net->filter.vlans[vlan / 64] &= ~bit;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+/* 0 is no VLAN: such a tag only has a priority. */
+bool net_vlan_wanted(const struct virtio_net *net, uint16_t vlan)
+{
+	return vlan == 0 || net->filter.promisc || net->filter.vlans[vlan / 64] >> vlan % 64 & 1;
+}
+
+static int acknowledge(struct virtio_net *net, const struct command *command)
+{
+	if (command->hdr.cmd != VIRTIO_NET_CTRL_ANNOUNCE_ACK || command->len)
+		return -EINVAL;
+	return net_announced(net);
+}
+
 static int set_pairs(struct virtio_net *net, const struct command *command)
 {
 	uint16_t count;
@@ -144,6 +179,14 @@ static int run_command(struct virtio_net *net, const struct command *command)
 		if (command->hdr.cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
 		    virtio_has(dev, VIRTIO_NET_F_CTRL_MAC_ADDR))
 			return set_mac(net, command);
+		break;
+	case VIRTIO_NET_CTRL_VLAN:
+		if (virtio_has(dev, VIRTIO_NET_F_CTRL_VLAN))
+			return set_vlan(net, command);
+		break;
+	case VIRTIO_NET_CTRL_ANNOUNCE:
+		if (virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE))
+			return acknowledge(net, command);
 		break;
 	case VIRTIO_NET_CTRL_MQ:
 		if (virtio_has(dev, VIRTIO_NET_F_MQ))

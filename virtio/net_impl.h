@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the parts of virtio-net share: net.c the device, net_rx.c, net_tx.c, net_ctrl.c. */
+/* What the parts of virtio-net share: net.c the device, net_rx.c, net_tx.c, net_ctrl.c,
+ * net_link.c. */
 #pragma once
 
 #include <linux/virtio_net.h>
@@ -80,6 +81,7 @@ struct net_pair {
 #define NET_MACS_MAX 62
 struct net_filter {
 	bool promisc, all_multicast;
+	uint64_t vlans[4096 / 64]; /* bitmap: whose tagged frames pass */
 	bool overflow; /* more addresses than we keep: every frame passes */
 	unsigned int count;
 	uint8_t macs[NET_MACS_MAX + 2][6]; /* its own, broadcast, then its tables */
@@ -92,9 +94,10 @@ struct virtio_net {
 	/* Under dev.lock: vCPUs read it. */
 	struct virtio_net_config config;
 	/* loop */
-	bool lost;               /* the back end's link is gone for good */
-	unsigned int pairs_used; /* the first so many carry frames; 0 while not live */
-	unsigned int turns;      /* of all pairs, on their way */
+	bool lost;                     /* the back end's link is gone for good */
+	struct loop_watch *link_watch; /* if the back end has one; NULL while not live */
+	unsigned int pairs_used;       /* the first so many carry frames; 0 while not live */
+	unsigned int turns;            /* of all pairs, on their way */
 	struct net_filter filter;
 	struct virtio_net_stats stats;
 	struct log_limit drop_limit;
@@ -106,8 +109,6 @@ struct virtio_net {
 
 /* The driver broke the rules: stop all traffic until the reset. */
 void net_broken(struct virtio_net *net, const char *why);
-/* The back end is gone: link down for the guest, said once. */
-void net_lost(struct virtio_net *net);
 /* Frames go by the first `count` pairs, whose queues are live. 0, or -errno and as it was. */
 int net_use_pairs(struct virtio_net *net, unsigned int count);
 /* The control queue's index, as negotiated. */
@@ -129,5 +130,15 @@ int net_tx_start(struct net_tx *tx);
 void net_tx_stop(struct net_tx *tx);
 void net_tx_kick(struct net_tx *tx);
 
+/* Follow the back end's link. 0 or -ENOMEM. */
+int net_link_start(struct virtio_net *net);
+void net_link_stop(struct virtio_net *net);
+/* The back end is gone: link down for the guest, said once. */
+void net_lost(struct virtio_net *net);
+/* The guest has announced itself. 0, or -EINVAL: nobody had asked. */
+int net_announced(struct virtio_net *net);
+
+/* A frame of this VLAN is for the guest. */
+bool net_vlan_wanted(const struct virtio_net *net, uint16_t vlan);
 void net_ctrl_reset(struct virtio_net *net);
 void net_ctrl_kick(struct virtio_net *net);

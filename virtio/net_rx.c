@@ -129,6 +129,21 @@ static void window_write(struct net_rx *rx, uint64_t offset, const void *data, s
 	}
 }
 
+/* The start of the window, which is so long. */
+static void window_read(struct net_rx *rx, void *data, size_t len)
+{
+	uint8_t *to = data;
+
+	for (unsigned int i = 0; len; i++) {
+		const struct iovec *iov = &rx->iov[rx->first_iov + i];
+		size_t part = MIN(len, iov->iov_len);
+
+		memcpy(to, iov->iov_base, part);
+		to += part;
+		len -= part;
+	}
+}
+
 /* Return the first chain, of which the frame took `written`. */
 static void push_first(struct net_rx *rx, uint32_t written)
 {
@@ -154,6 +169,19 @@ static void drop_frame(struct net_rx *rx)
 	rx->net->stats.rx_dropped++;
 }
 
+/* 802.1Q, of a VLAN that the guest did not ask for. */
+static bool unwanted(struct net_rx *rx)
+{
+	uint8_t start[NET_HDR_BYTES + NET_ETH_BYTES + 4];
+	const uint8_t *tag = start + NET_HDR_BYTES + NET_ETH_BYTES - 2;
+
+	if (!virtio_has(&rx->net->dev, VIRTIO_NET_F_CTRL_VLAN) || rx->frame_bytes < sizeof(start))
+		return false;
+	window_read(rx, start, sizeof(start));
+	return tag[0] == 0x81 && tag[1] == 0 &&
+	       !net_vlan_wanted(rx->net, (uint16_t)((tag[2] & 0xf) << 8 | tag[3]));
+}
+
 /* The frame is all in the window: finish its header, return its chains. */
 static void deliver(struct net_rx *rx)
 {
@@ -161,6 +189,11 @@ static void deliver(struct net_rx *rx)
 	uint16_t buffers = 0;
 	uint8_t no_flags = 0;
 
+	if (unwanted(rx)) {
+		rx->frame_bytes = 0;
+		rx->net->stats.rx_filtered++;
+		return;
+	}
 	for (uint64_t bytes = 0; bytes < left; buffers++)
 		bytes += rx->chains[rx->first_chain + buffers].len_bytes;
 	/* 5.1.6.4.1; and the kernel does not know what the guest accepted as flags. */

@@ -149,7 +149,8 @@ static void add_buffer(struct target *t, struct script *script)
 
 static void add_command(struct target *t, struct script *script)
 {
-	static const uint8_t classes[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {5, 0}, {4, 0}};
+	static const uint8_t classes[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {5, 0}, {4, 0},
+					     {2, 0}, {2, 1}, {3, 0}};
 	struct ring *ring = &t->rings[t->ctrl];
 	struct ring_buf bufs[] = {{BUFS, script_u8(script)}, {BUFS + 0x1000, 1}};
 	uint8_t bytes[256];
@@ -249,6 +250,14 @@ static void offer_any(struct target *t, struct script *script)
 	ring_offer(&t->rings[queue], script_u8(script) % (SIZE + 1));
 }
 
+static void disturb_link(struct target *t, uint8_t how)
+{
+	if (how == 0xee)
+		atomic_store(&t->fake.gone, true);
+	else
+		fake_net_set_link(&t->fake, how & 1);
+}
+
 static void step(struct target *t, struct script *script)
 {
 	switch (script_u8(script) % 12) {
@@ -280,8 +289,7 @@ static void step(struct target *t, struct script *script)
 		add_command(t, script);
 		break;
 	case 8:
-		if (script_u8(script) == 0xee)
-			atomic_store(&t->fake.gone, true);
+		disturb_link(t, script_u8(script));
 		break;
 	case 9:
 		add_chain(t, script);

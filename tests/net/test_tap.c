@@ -363,6 +363,42 @@ static void moves_frames(void **state)
 	net_close(b);
 }
 
+/* Is it up, once something was heard of it (or 2 s have passed)? */
+static bool link_is_up(struct net *net)
+{
+	struct pollfd pfd = { .fd = net->link_fd, .events = POLLIN };
+	bool up = false;
+
+	if (poll(&pfd, 1, 2000) != 1)
+		return false;
+	while (poll(&pfd, 1, 50) == 1)
+		up = net->ops->link_up(net);
+	return up;
+}
+
+static void follows_the_link(void **state)
+{
+	struct net *net = open_ok("t0", NULL);
+
+	assert_true(link_is_up(net));
+	assert_true(netns_run("ip link set t0 down"));
+	assert_false(link_is_up(net));
+	assert_true(netns_run("ip link set t0 up"));
+	assert_true(link_is_up(net));
+	assert_true(netns_run("ip link set t0 carrier off"));
+	assert_false(link_is_up(net));
+	assert_true(netns_run("ip link set t0 carrier on"));
+	assert_true(link_is_up(net));
+	/* Others are none of ours; nor is there harm in more than the socket holds. */
+	assert_true(netns_run("ip link add d0 type veth && ip link set d0 up"));
+	assert_true(link_is_up(net));
+	assert_true(netns_run("ip link set t0 down; for i in $(seq 3000); do "
+			      "echo link set d0 down; echo link set d0 up; done | ip -batch -"));
+	assert_true(netns_run("ip link set t0 up"));
+	assert_true(link_is_up(net));
+	net_close(net);
+}
+
 int main(void)
 {
 	const char *missing = netns_missing();
@@ -384,6 +420,7 @@ int main(void)
 		cmocka_unit_test_setup(names_the_missing_right, netns_enter),
 		cmocka_unit_test_setup(names_the_missing_driver, netns_enter),
 		cmocka_unit_test_setup(moves_frames, netns_enter),
+		cmocka_unit_test_setup(follows_the_link, netns_enter),
 	};
 
 	if (missing) {

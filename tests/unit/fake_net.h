@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ struct fake_net {
 	struct net net;
 	int peers[NET_QUEUES_MAX];
 	atomic_bool gone;      /* as if the interface had been deleted */
+	atomic_bool down;      /* the link */
 	atomic_uint queues;    /* as last set */
 	atomic_int queues_error; /* what setting them gives */
 	atomic_uint sends;     /* attempts */
@@ -97,6 +99,20 @@ static inline int fake_net_set_filter(struct net *net, const uint8_t (*macs)[6],
 	return 0;
 }
 
+static inline bool fake_net_link_up(struct net *net)
+{
+	eventfd_t count;
+
+	eventfd_read(net->link_fd, &count);
+	return !atomic_load(&CONTAINER_OF(net, struct fake_net, net)->down);
+}
+
+static inline void fake_net_set_link(struct fake_net *fake, bool up)
+{
+	atomic_store(&fake->down, !up);
+	eventfd_write(fake->net.link_fd, 1);
+}
+
 static inline void fake_net_destroy(struct net *net)
 {
 	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
@@ -105,6 +121,7 @@ static inline void fake_net_destroy(struct net *net)
 		close(net->fds[i]);
 		close(fake->peers[i]);
 	}
+	close(net->link_fd);
 }
 
 static const struct net_ops fake_net_ops = {
@@ -114,6 +131,7 @@ static const struct net_ops fake_net_ops = {
 	.flush = fake_net_flush,
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
+	.link_up = fake_net_link_up,
 	.destroy = fake_net_destroy,
 };
 
@@ -129,7 +147,11 @@ static inline int fake_net_init(struct fake_net *fake, unsigned int queues)
 		fake->net.fds[i] = fds[0];
 		fake->peers[i] = fds[1];
 	}
-	fake->net.queue_count = fake->queues = queues;
+	fake->net.link_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fake->net.link_fd < 0)
+		return -errno;
+	fake->net.queue_count = queues;
+	fake->queues = 1;
 	fake->net.mtu = 1500;
 	fake->net.offloads = NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_TSO6 |
 			     NET_OFFLOAD_ECN | NET_OFFLOAD_USO;

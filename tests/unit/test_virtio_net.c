@@ -11,21 +11,26 @@ static void offers_what_the_back_end_can(void **state)
 			    F(VIRTIO_NET_F_HOST_TSO4) | F(VIRTIO_NET_F_GUEST_TSO6) | F(54) | F(56);
 	uint64_t always = F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS) |
 			  F(VIRTIO_NET_F_MRG_RXBUF) | F(VIRTIO_NET_F_CTRL_VQ) |
+			  F(VIRTIO_NET_F_CTRL_VLAN) | F(VIRTIO_NET_F_SPEED_DUPLEX) |
 			  F(VIRTIO_F_VERSION_1) | F(VIRTIO_RING_F_EVENT_IDX) |
 			  F(VIRTIO_RING_F_INDIRECT_DESC);
 
 	assert_true((t->dev->offered & always) == always);
 	assert_true((t->dev->offered & offloads) == offloads);
 	assert_true(t->dev->offered & F(VIRTIO_NET_F_MTU));
+	assert_true(t->dev->offered & F(VIRTIO_NET_F_GUEST_ANNOUNCE));
 
 	assert_int_equal(fake_net_init(&poor, 1), 0);
 	poor.net.offloads = 0;
 	poor.net.mtu = 0;
+	close(poor.net.link_fd);
+	poor.net.link_fd = -1;
 	assert_int_equal(virtio_net_create("net1", t->loop, &t->mem, &poor.net, mac, &plain), 0);
 	assert_true((plain->offered & always) == always);
 	assert_false(plain->offered & offloads);
 	assert_false(plain->offered & F(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS));
 	assert_false(plain->offered & F(VIRTIO_NET_F_MTU));
+	assert_false(plain->offered & F(VIRTIO_NET_F_GUEST_ANNOUNCE));
 	virtio_dev_destroy(plain);
 	net_close(&poor.net);
 }
@@ -42,6 +47,8 @@ static void shows_its_config(void **state)
 	assert_int_equal(config.status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(config.max_virtqueue_pairs, 1);
 	assert_int_equal(config.mtu, 1500);
+	assert_int_equal(config.speed, 10000);
+	assert_int_equal(config.duplex, 1);
 	virtio_config_write(t->dev, 0, &zero, 1);
 	virtio_config_read(t->dev, 0, &config, sizeof(config));
 	assert_memory_equal(config.mac, mac, 6);

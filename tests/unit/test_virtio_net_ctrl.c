@@ -77,6 +77,126 @@ static void changes_offloads(void **state)
 	assert_int_equal(t->fake.offloads, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4);
 }
 
+static int vlan(struct test *t, uint8_t add_or_del, uint16_t id)
+{
+	uint8_t bytes[] = { VIRTIO_NET_CTRL_VLAN, add_or_del, (uint8_t)id, (uint8_t)(id >> 8) };
+
+	return command(t, bytes, sizeof(bytes));
+}
+
+/* A frame with the tag `tci`, and whether the guest gets it; the next one it does. */
+static bool tagged_passes(struct test *t, uint16_t tci)
+{
+	static uint8_t frame[HDR + 100];
+	uint64_t dropped = stats(t).rx_filtered, received = stats(t).rx_frames;
+	/* The tag lies over three descriptors. */
+	struct ring_buf bufs[] = { { BUF_GPA + 0x20000, HDR + 13 }, { BUF_GPA + 0x30000, 2 },
+				   { BUF_GPA + 0x40000, 1500 } };
+
+	frame[HDR + 12] = 0x81;
+	frame[HDR + 14] = (uint8_t)(tci >> 8);
+	frame[HDR + 15] = (uint8_t)tci;
+	if (t->rings[RX].free_count == 64)
+		ring_add(&t->rings[RX], bufs, 0, 3);
+	kick(t, RX);
+	assert_int_equal(write(t->fake.peers[0], frame, sizeof(frame)), sizeof(frame));
+	while (stats(t).rx_filtered == dropped && stats(t).rx_frames == received)
+		usleep(100);
+	if (stats(t).rx_frames == received)
+		return false;
+	assert_int_equal(wait_used(t, RX).len, sizeof(frame));
+	assert_int_equal(*at(t, BUF_GPA + 0x30000 + 1), tci >> 8);
+	return true;
+}
+
+static void filters_vlans(void **state)
+{
+	struct test *t = *state;
+
+	start(t, CTRL_FEATURES | F(VIRTIO_NET_F_CTRL_VLAN));
+	assert_true(tagged_passes(t, 5)); /* promiscuous until told otherwise */
+	assert_int_equal(command(t, "\0\0\0", 3), VIRTIO_NET_OK);
+	assert_false(tagged_passes(t, 5));
+	assert_int_equal(vlan(t, VIRTIO_NET_CTRL_VLAN_ADD, 5), VIRTIO_NET_OK);
+	assert_int_equal(vlan(t, VIRTIO_NET_CTRL_VLAN_ADD, 4095), VIRTIO_NET_OK);
+	assert_true(tagged_passes(t, 5));
+	assert_true(tagged_passes(t, 0xe000 | 5)); /* with a priority */
+	assert_true(tagged_passes(t, 4095));
+	assert_true(tagged_passes(t, 0x2000)); /* a priority alone */
+	assert_false(tagged_passes(t, 4));
+	assert_false(tagged_passes(t, 5 + 64));
+	assert_int_equal(vlan(t, VIRTIO_NET_CTRL_VLAN_DEL, 5), VIRTIO_NET_OK);
+	assert_false(tagged_passes(t, 5));
+	assert_true(tagged_passes(t, 4095));
+	assert_int_equal(vlan(t, VIRTIO_NET_CTRL_VLAN_ADD, 4096), VIRTIO_NET_ERR);
+	assert_int_equal(vlan(t, VIRTIO_NET_CTRL_VLAN_DEL, 0xffff), VIRTIO_NET_ERR);
+	assert_int_equal(vlan(t, 2, 1), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\2\0\1", 3), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\2\0\1\0\0", 5), VIRTIO_NET_ERR);
+	network_sends(t, 1, HDR + 15); /* no room for a tag */
+	network_sends(t, 1, 500);
+	guest_offers(t, BUF_GPA + 0x20000, 2000);
+	guest_offers(t, BUF_GPA + 0x21000, 2000);
+	kick(t, RX);
+	wait_used(t, RX);
+	wait_used(t, RX);
+	reset(t);
+	start(t, CTRL_FEATURES | F(VIRTIO_NET_F_CTRL_VLAN));
+	command(t, "\0\0\0", 3);
+	assert_false(tagged_passes(t, 4095));
+	reset(t);
+	start(t, CTRL_FEATURES); /* it does not know of filters */
+	command(t, "\0\0\0", 3);
+	assert_true(tagged_passes(t, 5));
+}
+
+static void wait_link(struct test *t, uint16_t status)
+{
+	for (int i = 0; i < 5000 && link_status(t) != status; i++)
+		usleep(1000);
+	assert_int_equal(link_status(t), status);
+	settle(t);
+}
+
+static void announces_the_guest_when_its_link_is_back(void **state)
+{
+	const uint16_t up = VIRTIO_NET_S_LINK_UP, announce = VIRTIO_NET_S_ANNOUNCE;
+	struct test *t = *state;
+
+	start(t, CTRL_FEATURES | F(VIRTIO_NET_F_GUEST_ANNOUNCE));
+	assert_int_equal(link_status(t), up);
+	assert_int_equal(command(t, "\3\0", 2), VIRTIO_NET_ERR); /* nobody asked */
+	fake_net_set_link(&t->fake, false);
+	wait_link(t, 0);
+	assert_int_equal(t->config_irqs, 1);
+	fake_net_set_link(&t->fake, true);
+	wait_link(t, up | announce);
+	assert_int_equal(t->config_irqs, 2);
+	assert_int_equal(command(t, "\3\1", 2), VIRTIO_NET_ERR);
+	assert_int_equal(command(t, "\3\0\0", 3), VIRTIO_NET_ERR);
+	assert_int_equal(link_status(t), up | announce);
+	assert_int_equal(command(t, "\3\0", 2), VIRTIO_NET_OK);
+	assert_int_equal(link_status(t), up);
+	assert_int_equal(command(t, "\3\0", 2), VIRTIO_NET_ERR);
+	fake_net_set_link(&t->fake, true); /* nothing new */
+	settle(t);
+	assert_int_equal(t->config_irqs, 2);
+	sleeps(t);
+
+	fake_net_set_link(&t->fake, false);
+	wait_link(t, 0);
+	fake_net_set_link(&t->fake, true);
+	wait_link(t, up | announce);
+	reset(t);
+	assert_int_equal(link_status(t), up);
+	fake_net_set_link(&t->fake, false); /* while nobody listens */
+	start(t, CTRL_FEATURES); /* and a driver that cannot announce */
+	wait_link(t, 0);
+	fake_net_set_link(&t->fake, true);
+	wait_link(t, up);
+	assert_int_equal(command(t, "\3\0", 2), VIRTIO_NET_ERR);
+}
+
 static void refuses_garbage_commands(void **state)
 {
 	static const struct {
@@ -98,8 +218,8 @@ static void refuses_garbage_commands(void **state)
 		{ 7, "\1\1\2\0\0\0\0" },
 		{ 9, "\1\1\2\0\0\0\0\0\0" },
 		{ 8, "\1\2\2\0\0\0\0\0" },
-		{ 4, "\2\0\1\0" }, /* VLAN, not offered */
-		{ 4, "\4\0\2\0" }, /* MQ, not offered */
+		{ 4, "\2\0\1\0" }, /* VLAN, not negotiated */
+		{ 4, "\4\0\2\0" }, /* MQ, not negotiated */
 		{ 2, "\3\0" },
 		{ 9, "\5\0\2\0\0\0\0\0\0" },
 		{ 10, "\5\1\2\0\0\0\0\0\0\0" },
@@ -135,6 +255,8 @@ int main(void)
 		TEST(passes_all_when_the_table_is_long),
 		TEST(changes_its_address),
 		TEST(changes_offloads),
+		TEST(filters_vlans),
+		TEST(announces_the_guest_when_its_link_is_back),
 		TEST(refuses_garbage_commands),
 	};
 

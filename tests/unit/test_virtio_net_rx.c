@@ -290,6 +290,7 @@ static const struct net_ops burst_ops = {
 	.recv = burst_recv,
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
+	.link_up = fake_net_link_up,
 	.destroy = fake_net_destroy,
 };
 
