@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "block/block.h"
+#include "net/edge.h"
 #include "net/net.h"
 
 #define MACHINE_DISKS_MAX 16
@@ -26,6 +27,7 @@ struct machine_disk {
 
 struct machine_net {
 	struct net_options net;
+	struct edge_options edge;
 	uint8_t mac[6];
 	bool has_mac; /* else a stable one from the machine's name or first disk */
 };

@@ -30,6 +30,7 @@ struct disk {
 struct nic {
 	struct loop *loop;
 	struct net *net;
+	struct edge *edge; /* or NULL */
 	uint8_t mac[6];
 };
 

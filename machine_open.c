@@ -139,6 +139,9 @@ static int open_nics(struct machine *machine)
 		else
 			default_mac(nic, config, i);
 		machine->nic_count++;
+		r = edge_open(nic->net, &config->nets[i].edge, nic->mac, &nic->edge);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -198,6 +201,7 @@ int machine_close(struct machine *machine)
 
 	for (unsigned int i = machine->nic_count; i-- > 0;) {
 		loop_stop(machine->nics[i].loop);
+		edge_close(machine->nics[i].edge);
 		net_close(machine->nics[i].net);
 		loop_destroy(machine->nics[i].loop);
 	}

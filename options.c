@@ -29,6 +29,8 @@ const char options_help[] =
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        one in .iso a read-only raw disk, any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N[:N]...][,mac=ADDR][,queues=N]\n"
+	"            [,monitor=NAME][,guard=mac|ADDR[/LEN][+ADDR[/LEN]]...]\n"
+	"            [,rate=SIZE][,isolated]\n"
 	"                        add a network interface\n"
 	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"
 	"                        the same without rights, through passt\n"

@@ -163,6 +163,44 @@ static int parse_hostfwd(const char *value, struct machine_net *net)
 	return -EINVAL;
 }
 
+static int parse_monitor(const char *value, struct machine_net *net)
+{
+	net->edge.monitor = value;
+	return 0;
+}
+
+static int parse_guard(const char *value, struct machine_net *net)
+{
+	int r = guard_parse(value, &net->edge.guard);
+
+	if (r == -ERANGE)
+		log_error("--net: guard=%s: more than %d addresses (a prefix, as 192.0.2.0/24, is one)",
+			  value, GUARD_ADDRS_MAX);
+	else if (r < 0)
+		log_error("--net: guard=%s: neither mac nor addresses (write "
+			  "guard=192.0.2.7+2001:db8::7, each perhaps with /LENGTH)", value);
+	return r < 0 ? -EINVAL : 0;
+}
+
+static int parse_rate(const char *value, struct machine_net *net)
+{
+	uint64_t rate;
+	int r = parse_size(value, &rate);
+
+	if (r < 0 || rate < EDGE_RATE_MIN || rate > EDGE_RATE_MAX) {
+		log_error("--net: rate=%s: bytes per second from 16K to 1T are expected (without "
+			  "rate= there is no limit)", value);
+		return -EINVAL;
+	}
+	net->edge.rate = rate;
+	return 0;
+}
+
+static int parse_isolated(const char *value, struct machine_net *net)
+{
+	return options_switch("--net", "isolated", value, &net->edge.isolated);
+}
+
 static const struct {
 	const char *name;
 	int (*parse)(const char *value, struct machine_net *net);
@@ -176,6 +214,10 @@ static const struct {
 	{"hostfwd", parse_hostfwd},
 	{"mac", parse_mac},
 	{"queues", parse_queues},
+	{"monitor", parse_monitor},
+	{"guard", parse_guard},
+	{"rate", parse_rate},
+	{"isolated", parse_isolated, .bare = true},
 };
 
 static int parse_net_key(struct machine_net *net, const char *key, const char *value)

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "net/edge.h"
 #include "net/link_watch.h"
 #include "net/tap.h"
 #include "util/log.h"
@@ -215,6 +216,7 @@ static int bring_up_adopted(struct tap *tap, const struct link_info *link,
 
 	tap->index = link->index;
 	tap->net.mtu = link->mtu;
+	edge_clean(tap->nl, link->index, link->name);
 	if (!link->up)
 		change.fields |= LINK_SET_UP;
 	if (bridge && link->master != bridge->index) {

@@ -7,10 +7,11 @@
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "util/util.h"
+#include "net/link_impl.h"
 
 /* An answer with statistics and a bridge's settings stays under 4 KiB; the kernel may send 8. */
 #define LINK_BUF_BYTES 8192
@@ -52,8 +53,7 @@ void link_disconnect(struct mnl_socket *nl)
 		mnl_socket_close(nl);
 }
 
-/* Send `msg`, which asks for an answer or an ACK, and run `cb` on what comes back. */
-static int talk(struct mnl_socket *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
+int link_talk(struct mnl_socket *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
 {
 	char buf[LINK_BUF_BYTES];
 	ssize_t len;
@@ -105,6 +105,10 @@ static void parse_tun(const struct nlattr *data, struct link_info *link)
 			if (!mnl_attr_validate(attr, MNL_TYPE_U8))
 				link->tun_multi_queue = mnl_attr_get_u8(attr);
 			break;
+		case IFLA_TUN_PERSIST:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U8))
+				link->tun_persist = mnl_attr_get_u8(attr);
+			break;
 		case IFLA_TUN_NUM_QUEUES:
 			if (!mnl_attr_validate(attr, MNL_TYPE_U32))
 				link->tun_queues = mnl_attr_get_u32(attr);
@@ -113,9 +117,20 @@ static void parse_tun(const struct nlattr *data, struct link_info *link)
 	}
 }
 
+static void parse_bridge_port(const struct nlattr *data, struct link_info *link)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested(attr, data)
+		if (mnl_attr_get_type(attr) == IFLA_BRPORT_ISOLATED &&
+		    !mnl_attr_validate(attr, MNL_TYPE_U8))
+			link->isolated = mnl_attr_get_u8(attr);
+}
+
 static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
 {
-	const struct nlattr *attr, *data = NULL;
+	const struct nlattr *attr, *data = NULL, *port = NULL;
+	bool on_bridge = false;
 
 	mnl_attr_for_each_nested(attr, info) {
 		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND &&
@@ -123,9 +138,16 @@ static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
 			snprintf(link->kind, sizeof(link->kind), "%s", mnl_attr_get_str(attr));
 		else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA)
 			data = attr;
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND &&
+			 !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
+			on_bridge = !strcmp(mnl_attr_get_str(attr), "bridge");
+		else if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_DATA)
+			port = attr;
 	}
 	if (data && !strcmp(link->kind, "tun"))
 		parse_tun(data, link);
+	if (port && on_bridge)
+		parse_bridge_port(port, link);
 }
 
 static int parse_link(const struct nlmsghdr *msg, void *arg)
@@ -139,6 +161,7 @@ static int parse_link(const struct nlmsghdr *msg, void *arg)
 	link->index = info->ifi_index;
 	link->up = info->ifi_flags & IFF_UP;
 	link->carrier = info->ifi_flags & LINK_LOWER_UP;
+	link->ethernet = info->ifi_type == ARPHRD_ETHER;
 	mnl_attr_for_each(attr, msg, sizeof(*info)) {
 		switch (mnl_attr_get_type(attr)) {
 		case IFLA_IFNAME:
@@ -153,6 +176,9 @@ static int parse_link(const struct nlmsghdr *msg, void *arg)
 		case IFLA_ADDRESS:
 			if (mnl_attr_get_payload_len(attr) == sizeof(link->addr))
 				memcpy(link->addr, mnl_attr_get_payload(attr), sizeof(link->addr));
+			break;
+		case IFLA_IFALIAS:
+			snprintf(link->alias, sizeof(link->alias), "%s", mnl_attr_get_str(attr));
 			break;
 		case IFLA_LINKINFO:
 			parse_linkinfo(attr, link);
@@ -173,7 +199,7 @@ static int get(struct mnl_socket *nl, int index, const char *name, struct link_i
 	start(buf, RTM_GETLINK, NLM_F_ACK, index, &msg);
 	if (name)
 		mnl_attr_put_strz(msg, IFLA_IFNAME, name);
-	r = talk(nl, msg, parse_link, out);
+	r = link_talk(nl, msg, parse_link, out);
 	return r ? r : out->index ? 0 : -ENODEV;
 }
 
@@ -203,7 +229,40 @@ int link_set(struct mnl_socket *nl, int index, const struct link_change *change)
 		mnl_attr_put_u32(msg, IFLA_MTU, change->mtu);
 	if (change->fields & LINK_SET_ADDR)
 		mnl_attr_put(msg, IFLA_ADDRESS, sizeof(change->addr), change->addr);
-	return talk(nl, msg, NULL, NULL);
+	if (change->fields & LINK_SET_NAME)
+		mnl_attr_put_strz(msg, IFLA_IFNAME, change->name);
+	if (change->fields & LINK_SET_ALIAS)
+		mnl_attr_put_str(msg, IFLA_IFALIAS, change->alias);
+	return link_talk(nl, msg, NULL, NULL);
+}
+
+int link_set_isolated(struct mnl_socket *nl, int index, bool isolated)
+{
+	char buf[256];
+	struct nlmsghdr *msg;
+	struct ifinfomsg *info = start(buf, RTM_SETLINK, NLM_F_ACK, index, &msg);
+	struct nlattr *port;
+
+	info->ifi_family = AF_BRIDGE;
+	port = mnl_attr_nest_start(msg, IFLA_PROTINFO);
+	mnl_attr_put_u8(msg, IFLA_BRPORT_ISOLATED, isolated);
+	mnl_attr_nest_end(msg, port);
+	return link_talk(nl, msg, NULL, NULL);
+}
+
+int link_set_no_ipv6_address(struct mnl_socket *nl, int index)
+{
+	char buf[256];
+	struct nlmsghdr *msg;
+	struct nlattr *families, *ipv6;
+
+	start(buf, RTM_SETLINK, NLM_F_ACK, index, &msg);
+	families = mnl_attr_nest_start(msg, IFLA_AF_SPEC);
+	ipv6 = mnl_attr_nest_start(msg, AF_INET6);
+	mnl_attr_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	mnl_attr_nest_end(msg, ipv6);
+	mnl_attr_nest_end(msg, families);
+	return link_talk(nl, msg, NULL, NULL);
 }
 
 int link_delete(struct mnl_socket *nl, int index)
@@ -212,5 +271,5 @@ int link_delete(struct mnl_socket *nl, int index)
 	struct nlmsghdr *msg;
 
 	start(buf, RTM_DELLINK, NLM_F_ACK, index, &msg);
-	return talk(nl, msg, NULL, NULL);
+	return link_talk(nl, msg, NULL, NULL);
 }

@@ -15,10 +15,15 @@ struct link_info {
 	unsigned int mtu;
 	bool up;      /* as it was told to be */
 	bool carrier; /* and it can */
+	bool ethernet;
 	uint8_t addr[6];
+	char alias[64]; /* cut off if longer, "" if none */
+	/* Where it is a bridge's port: */
+	bool isolated; /* from other isolated ports */
 	/* Where kind is "tun": */
 	uint8_t tun_type;        /* IFF_TUN or IFF_TAP */
 	bool tun_multi_queue;    /* IFF_MULTI_QUEUE */
+	bool tun_persist;        /* stays when its last queue goes */
 	unsigned int tun_queues; /* attached by somebody */
 };
 
@@ -27,12 +32,16 @@ struct link_info {
 #define LINK_SET_UP 2u
 #define LINK_SET_MTU 4u
 #define LINK_SET_ADDR 8u
+#define LINK_SET_NAME 16u
+#define LINK_SET_ALIAS 32u
 struct link_change {
 	unsigned int fields;
 	int master; /* index, or 0 to release */
 	bool up;
 	unsigned int mtu;
 	uint8_t addr[6];
+	const char *name;
+	const char *alias; /* "" for none */
 };
 
 /* A name the kernel takes for an interface as it is (so no '%'). */
@@ -47,4 +56,8 @@ int link_get(struct mnl_socket *nl, const char *name, struct link_info *out);
 int link_get_index(struct mnl_socket *nl, int index, struct link_info *out);
 /* One request: the kernel does the master before the flags, so a port comes up on its bridge. */
 int link_set(struct mnl_socket *nl, int index, const struct link_change *change);
+/* Of a bridge's port. */
+int link_set_isolated(struct mnl_socket *nl, int index, bool isolated);
+/* No IPv6 address of its own, and so nothing sent, when it comes up. */
+int link_set_no_ipv6_address(struct mnl_socket *nl, int index);
 int link_delete(struct mnl_socket *nl, int index);

@@ -31,6 +31,17 @@ const char *netns_missing(void)
 	return NULL;
 }
 
+const char *netns_missing_tc(void)
+{
+	if (system("tc -V >/dev/null 2>&1"))
+		return "no tc (apt install iproute2)";
+	if (system("unshare -n sh -c 'ip tuntap add t0 mode tap && tc qdisc add dev t0 clsact && "
+		   "tc filter add dev t0 ingress bpf bytecode \"1,6 0 0 0,\" "
+		   "action mirred egress mirror dev t0' >/dev/null 2>&1"))
+		return "this kernel lacks sch_ingress, cls_bpf or act_mirred";
+	return NULL;
+}
+
 int netns_enter(void **state)
 {
 	if (unshare(CLONE_NEWNET) < 0)

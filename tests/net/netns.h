@@ -6,6 +6,8 @@
 
 /* NULL, or why there can be no test here. */
 const char *netns_missing(void);
+/* The same for filters of tc, as net/tc.c makes them. */
+const char *netns_missing_tc(void);
 /* cmocka setup: a fresh, empty namespace with a running loopback. */
 int netns_enter(void **state);
 /* Run a shell command; true if it succeeded. */

@@ -322,6 +322,28 @@ static void test_net_user(void **state)
 	assert_says(capture_text, "at most 16");
 }
 
+static void test_net_edge(void **state)
+{
+	const struct edge_options *e = &config.nets[0].edge;
+
+	parse_ok("-k|x|-n|bridge=br0");
+	assert_true(!e->monitor && !e->guard.on && !e->rate && !e->isolated);
+	parse_ok("-k|x|-n|bridge=br0,monitor=mon0,guard=mac,rate=10M,isolated");
+	assert_string_equal(e->monitor, "mon0");
+	assert_true(e->guard.on && e->isolated);
+	assert_int_equal(e->guard.addr_count, 0);
+	assert_int_equal(e->rate, MIB(10));
+	parse_ok("-k|x|-n|guard=192.0.2.7+2001:db8::/64,rate=16K,isolated=off");
+	assert_int_equal(e->guard.addr_count, 2);
+	assert_true(!e->guard.addrs[0].ipv6 && e->guard.addrs[1].ipv6);
+	assert_int_equal(e->guard.addrs[0].bits, 32);
+	assert_int_equal(e->guard.addrs[1].bits, 64);
+	assert_int_equal(e->rate, 16384);
+	assert_false(e->isolated);
+	parse_ok("-k|x|-n|rate=1T");
+	assert_int_equal(e->rate, 1ull << 40);
+}
+
 /* What is wrong, and two things the line must name: the thing and the reason or remedy. */
 static const struct {
 	const char *line, *names, *says;
@@ -452,6 +474,18 @@ static const struct {
 	{"-k|x|--net|mac=52:54:00:ab:cd", "mac=52:54:00:ab:cd", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=53:54:00:ab:cd:ef", "mac=53:54:00:ab:cd:ef", "multicast"},
+	{"-k|x|--net|monitor=", "monitor", "needs a value"},
+	{"-k|x|--net|guard", "guard", "needs a value"},
+	{"-k|x|--net|guard=ip", "guard=ip", "guard=192.0.2.7+2001:db8::7"},
+	{"-k|x|--net|guard=192.0.2.7/33", "guard=192.0.2.7/33", "/LENGTH"},
+	{"-k|x|--net|guard=1.1.1.1+1.1.1.2+1.1.1.3+1.1.1.4+1.1.1.5+1.1.1.6+1.1.1.7+1.1.1.8+::1",
+	 "guard=", "more than 8"},
+	{"-k|x|--net|rate=", "rate", "needs a value"},
+	{"-k|x|--net|rate=fast", "rate=fast", "from 16K"},
+	{"-k|x|--net|rate=16383", "rate=16383", "from 16K"},
+	{"-k|x|--net|rate=2T", "rate=2T", "to 1T"},
+	{"-k|x|--net|rate=99999999999999999999", "rate=99999999999999999999", "to 1T"},
+	{"-k|x|--net|isolated=maybe", "isolated=maybe", "on or off"},
 	{"-k|x|--net|mac=00:00:00:00:00:00", "mac=00:00:00:00:00:00", "zero"},
 };
 
@@ -525,6 +559,7 @@ int main(void)
 		TEST(test_disks),
 		TEST(test_net),
 		TEST(test_net_user),
+		TEST(test_net_edge),
 		TEST(test_errors),
 		TEST(test_strange_names),
 		TEST(test_again),
