@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a running machine's devices count, in memory that `minivmm net` reads while they do
+ * (util/run_dir.h). A NIC's numbers have one writer, its loop, so that counting is a plain add;
+ * readers see each number whole, and no two of them at one instant.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define RUN_NICS_MAX 8
+
+struct run_frames {
+	_Atomic uint64_t frames, bytes, dropped;
+};
+
+/* Its shape is part of the entry's version, RUN_VERSION. */
+struct run_nic_live {
+	struct run_frames rx; /* to the guest */
+	struct run_frames tx; /* from it; dropped: malformed, or refused */
+	_Atomic uint64_t ctrl_commands, ctrl_refused;
+	_Atomic uint64_t link; /* 1: up, for the guest */
+	_Atomic uint64_t mac;  /* run_mac: the guest's, which it may change */
+	/* The receive filter: everything; all multicast; so many addresses beside its own. */
+	_Atomic uint64_t promiscuous, all_multicast, filter_macs;
+	uint64_t reserved[3];
+};
+
+_Static_assert(sizeof(struct run_nic_live) == 128, "shared memory: two cache lines");
+
+/* By its one writer. */
+static inline void run_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline void run_set(_Atomic uint64_t *value, uint64_t n)
+{
+	atomic_store_explicit(value, n, memory_order_relaxed);
+}
+
+static inline uint64_t run_get(const _Atomic uint64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+/* An address as a number, so that it changes all at once. */
+static inline uint64_t run_mac(const uint8_t mac[6])
+{
+	uint64_t value = 0;
+
+	for (int i = 0; i < 6; i++)
+		value = value << 8 | mac[i];
+	return value;
+}
