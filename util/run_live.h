@@ -24,7 +24,8 @@ struct run_nic_live {
 	_Atomic uint64_t mac;  /* run_mac: the guest's, which it may change */
 	/* The receive filter: everything; all multicast; so many addresses beside its own. */
 	_Atomic uint64_t promiscuous, all_multicast, filter_macs;
-	uint64_t reserved[3];
+	_Atomic uint64_t rx_filtered; /* frames of VLANs the guest does not want */
+	uint64_t reserved[2];
 };
 
 _Static_assert(sizeof(struct run_nic_live) == 128, "shared memory: two cache lines");

@@ -275,11 +275,16 @@ int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem
 	vnet->config.mtu = (uint16_t)MIN(net->mtu, UINT16_MAX);
 	vnet->pair_count = pairs;
 	init_pairs(vnet);
+	virtio_net_share(&vnet->dev, &vnet->own);
 	*out = &vnet->dev;
 	return 0;
 }
 
-void virtio_net_get_stats(const struct virtio_dev *dev, struct virtio_net_stats *out)
+void virtio_net_share(struct virtio_dev *dev, struct run_nic_live *live)
 {
-	*out = CONTAINER_OF(dev, struct virtio_net, dev)->stats;
+	struct virtio_net *net = to_net(dev);
+
+	net->live = live;
+	run_set(&live->mac, run_mac(net->config.mac));
+	run_set(&live->link, !!(net->config.status & VIRTIO_NET_S_LINK_UP));
 }

@@ -7,18 +7,15 @@
 struct loop;
 struct mem;
 struct net;
+struct run_nic_live;
 struct virtio_dev;
-
-struct virtio_net_stats {
-	uint64_t rx_frames, rx_bytes, rx_dropped; /* to the guest */
-	uint64_t rx_filtered;                     /* of VLANs it does not want */
-	uint64_t tx_frames, tx_bytes, tx_dropped; /* from it; dropped: malformed, or refused */
-	uint64_t ctrl_commands, ctrl_refused;
-};
 
 /* `net` stays the caller's, and outlives the device. 0 or -errno. */
 int virtio_net_create(const char *name, struct loop *loop, const struct mem *mem, struct net *net,
 		      const uint8_t mac[6], struct virtio_dev **out);
 
-/* Since creation. On the device's loop, or while it does not run. */
-void virtio_net_get_stats(const struct virtio_dev *dev, struct virtio_net_stats *out);
+/*
+ * Count in `live` from now on, and say there what changes; before the device starts. What it has
+ * counted already, as for the board before a reboot, is added to.
+ */
+void virtio_net_share(struct virtio_dev *dev, struct run_nic_live *live);

@@ -10,6 +10,7 @@
 
 #include "net/net.h"
 #include "util/loop.h"
+#include "util/run_live.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
 
@@ -99,7 +100,8 @@ struct virtio_net {
 	unsigned int pairs_used;       /* the first so many carry frames; 0 while not live */
 	unsigned int turns;            /* of all pairs, on their way */
 	struct net_filter filter;
-	struct virtio_net_stats stats;
+	struct run_nic_live *live; /* `own`, or what others read; only the loop writes */
+	struct run_nic_live own;
 	struct log_limit drop_limit;
 	unsigned int pair_count; /* offered */
 	struct net_pair pairs[];

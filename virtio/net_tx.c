@@ -12,7 +12,7 @@ static void drop(struct net_tx *tx, int r)
 {
 	struct virtio_net *net = tx->net;
 
-	net->stats.tx_dropped++;
+	run_count(&net->live->tx.dropped, 1);
 	if (net->lost)
 		return;
 	if (r == -EIO)
@@ -45,8 +45,8 @@ static int send_chain(struct net_tx *tx, const struct vq_chain *chain)
 		drop(tx, (int)r);
 		return 0;
 	}
-	net->stats.tx_frames++;
-	net->stats.tx_bytes += chain->out_bytes - NET_HDR_BYTES;
+	run_count(&net->live->tx.frames, 1);
+	run_count(&net->live->tx.bytes, chain->out_bytes - NET_HDR_BYTES);
 	return 0;
 }
 

@@ -24,6 +24,7 @@
 #include "ring.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/run_live.h"
 #include "virtio/device.h"
 #include "virtio/net.h"
 
@@ -43,6 +44,7 @@ struct test {
 	struct mem mem;
 	struct loop *loop;
 	struct fake_net fake;
+	struct run_nic_live live;
 	struct virtio_dev *dev;
 	struct ring rings[RINGS_MAX];
 	int ctrl; /* as negotiated */
@@ -70,6 +72,7 @@ static inline int setup_pairs(void **state, unsigned int pairs)
 	assert_int_equal(fake_net_init(&t->fake, pairs), 0);
 	assert_int_equal(loop_create("net", &t->loop), 0);
 	assert_int_equal(virtio_net_create("net0", t->loop, &t->mem, &t->fake.net, mac, &t->dev), 0);
+	virtio_net_share(t->dev, &t->live);
 	t->dev->transport =
 		(struct virtio_transport){ .queue_irq = queue_irq, .config_irq = config_irq,
 					   .owner = t };
@@ -199,19 +202,27 @@ static inline uint8_t *at(struct test *t, uint64_t gpa)
 	return mem_at(&t->mem, gpa, 1);
 }
 
-static inline void read_stats(void *arg)
+struct net_stats {
+	uint64_t rx_frames, rx_bytes, rx_dropped, rx_filtered;
+	uint64_t tx_frames, tx_bytes, tx_dropped;
+	uint64_t ctrl_commands, ctrl_refused;
+};
+
+/* What is counted once the loop has done what it had to. */
+static inline struct net_stats stats(struct test *t)
 {
-	struct { struct test *t; struct virtio_net_stats stats; } *call = arg;
-
-	virtio_net_get_stats(call->t->dev, &call->stats);
-}
-
-static inline struct virtio_net_stats stats(struct test *t)
-{
-	struct { struct test *t; struct virtio_net_stats stats; } call = { .t = t };
-
-	loop_call_wait(t->loop, read_stats, &call);
-	return call.stats;
+	loop_call_wait(t->loop, nothing, NULL);
+	return (struct net_stats){
+		.rx_frames = run_get(&t->live.rx.frames),
+		.rx_bytes = run_get(&t->live.rx.bytes),
+		.rx_dropped = run_get(&t->live.rx.dropped),
+		.rx_filtered = run_get(&t->live.rx_filtered),
+		.tx_frames = run_get(&t->live.tx.frames),
+		.tx_bytes = run_get(&t->live.tx.bytes),
+		.tx_dropped = run_get(&t->live.tx.dropped),
+		.ctrl_commands = run_get(&t->live.ctrl_commands),
+		.ctrl_refused = run_get(&t->live.ctrl_refused),
+	};
 }
 
 static inline uint16_t link_status(struct test *t)

@@ -272,12 +272,14 @@ static void lives_without_its_link(void **state)
 	guest_offers(t, BUF_GPA, 1526);
 	kick(t, RX);
 	assert_int_equal(link_status(t), VIRTIO_NET_S_LINK_UP);
+	assert_int_equal(run_get(&t->live.link), 1);
 	atomic_store(&t->fake.gone, true);
 	network_sends(t, 1, 100); /* wakes it */
 	for (int i = 0; i < 5000 && link_status(t); i++)
 		usleep(1000);
 	assert_int_equal(link_status(t), 0);
 	settle(t);
+	assert_int_equal(run_get(&t->live.link), 0);
 	assert_int_equal(t->config_irqs, 1);
 	sends = t->fake.sends;
 	for (unsigned int i = 0; i < 5; i++) {
@@ -294,6 +296,26 @@ static void lives_without_its_link(void **state)
 	guest_sends(t, 1, BUF_GPA + 4096, 100, 100);
 	kick(t, TX);
 	wait_used(t, TX);
+}
+
+/* The board after a reboot is another device, and counts on. */
+static void counts_on_after_a_reboot(void **state)
+{
+	static const uint8_t other[6] = { 2, 0, 0, 0, 0, 2 };
+	struct test *t = *state;
+	struct virtio_dev *next;
+
+	start(t, 0);
+	guest_sends(t, 1, BUF_GPA, 100, 100);
+	kick(t, TX);
+	wait_used(t, TX);
+	assert_int_equal(stats(t).tx_frames, 1);
+	assert_int_equal(virtio_net_create("net0", t->loop, &t->mem, &t->fake.net, other, &next), 0);
+	virtio_net_share(next, &t->live);
+	assert_int_equal(stats(t).tx_frames, 1);
+	assert_int_equal(stats(t).tx_bytes, 100 - HDR);
+	assert_int_equal(run_get(&t->live.mac), run_mac(other));
+	virtio_dev_destroy(next);
 }
 
 /* The driver need not use every queue. */
@@ -332,6 +354,7 @@ int main(void)
 		TEST(resets_between_turns),
 		TEST(breaks_and_recovers),
 		TEST(lives_without_its_link),
+		TEST(counts_on_after_a_reboot),
 		TEST(works_with_one_queue),
 	};
 
