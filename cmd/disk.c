@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/command.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -42,7 +43,7 @@ int disk_getopt(int argc, char **argv, const char *shorts, const struct option *
 	option = getopt_long(argc, argv, shorts, longs, NULL);
 	if (option == 'h') {
 		fputs(help, stdout);
-		exit(disk_flush() < 0 ? DISK_FAILED : DISK_OK);
+		exit(command_flush() < 0 ? DISK_FAILED : DISK_OK);
 	}
 	if (option != '?' && option != ':')
 		return option;
@@ -88,25 +89,6 @@ int disk_parse_format(const char *command, const char *option, const char *text,
 	return 0;
 }
 
-int disk_print_clean(const char *text)
-{
-	int n = 0;
-
-	for (; text[n]; n++)
-		putchar((unsigned char)text[n] < ' ' || text[n] == 0x7f ? '?' : text[n]);
-	return n;
-}
-
-int disk_flush(void)
-{
-	int r = fflush(stdout), err = errno;
-
-	if (r == 0 && !ferror(stdout))
-		return 0;
-	log_error("standard output cannot be written: %s", strerror(r < 0 ? err : EIO));
-	return -EIO;
-}
-
 static bool is_option(const char *word, const char *name, const char *letter)
 {
 	return strcmp(word, name) == 0 || strcmp(word, letter) == 0;
@@ -120,7 +102,7 @@ int main(int argc, char **argv)
 	}
 	if (is_option(argv[1], "--help", "-h")) {
 		print_help(stdout);
-		return disk_flush() < 0 ? DISK_FAILED : DISK_OK;
+		return command_flush() < 0 ? DISK_FAILED : DISK_OK;
 	}
 	if (is_option(argv[1], "--version", "-V")) {
 		puts("minivmm " MINIVMM_VERSION);

@@ -35,7 +35,3 @@ int disk_operands(int argc, char **argv, int min, int max);
 /* qcow2 or raw, the value of `option`; logs. */
 int disk_parse_format(const char *command, const char *option, const char *text,
 		      enum blk_format *out);
-/* Who made an image chose its names: print nothing that a terminal obeys. The length. */
-int disk_print_clean(const char *text);
-/* All that was printed is out: 0, or -EIO; logs. */
-int disk_flush(void);

@@ -9,6 +9,7 @@
 #include "block/image.h"
 #include "block/impl.h"
 #include "block/qcow2/check.h"
+#include "cmd/command.h"
 #include "cmd/disk.h"
 #include "cmd/json.h"
 #include "util/log.h"
@@ -156,7 +157,7 @@ static int check_text(const struct image *img, const struct check_args *args)
 	if (check_image(img, &opts, &report) < 0)
 		return CHECK_FAILED;
 	print_verdict(&report, args);
-	return disk_flush() < 0 ? CHECK_FAILED : status_of(&report);
+	return command_flush() < 0 ? CHECK_FAILED : status_of(&report);
 }
 
 static int check_json(const struct image *img, const struct check_args *args)
@@ -172,7 +173,7 @@ static int check_json(const struct image *img, const struct check_args *args)
 	}
 	put_report(root, &report, args);
 	json_print(root);
-	return disk_flush() < 0 ? CHECK_FAILED : status_of(&report);
+	return command_flush() < 0 ? CHECK_FAILED : status_of(&report);
 }
 
 static int check_format(struct image *img)

@@ -12,6 +12,7 @@
 #include "block/block.h"
 #include "block/decompress.h"
 #include "block/qcow/image.h"
+#include "cmd/command.h"
 #include "cmd/disk.h"
 #include "util/log.h"
 
@@ -213,7 +214,7 @@ int disk_info(int argc, char **argv)
 		make_option(info);
 		r = json ? info_print_json(info) : info_print_text(info);
 		if (!r)
-			r = disk_flush();
+			r = command_flush();
 	}
 	image_close(&info->img);
 	free(info);

@@ -6,27 +6,15 @@
 #include <time.h>
 
 #include "block/qcow2/tables.h"
-#include "cmd/disk.h"
 #include "cmd/disk_info.h"
+#include "cmd/print.h"
 #include "util/util.h"
 
 static void print_text(const char *label, const char *text)
 {
 	printf("%s", label);
-	disk_print_clean(text);
+	print_clean(text);
 	putchar('\n');
-}
-
-static const char *size_text(uint64_t bytes, char *out, size_t len)
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double value = (double)bytes;
-	unsigned int i = 0;
-
-	for (; value >= 1000 && i + 1 < ARRAY_LEN(units); i++)
-		value /= 1024;
-	snprintf(out, len, "%.3g %s", value, units[i]);
-	return out;
 }
 
 static int print_snapshot(void *arg, const struct q2_snapshot *s)
@@ -42,7 +30,8 @@ static int print_snapshot(void *arg, const struct q2_snapshot *s)
 		 (unsigned int)(ms / 60000 % 60), (unsigned int)(ms / 1000 % 60),
 		 (unsigned int)(ms % 1000));
 	printf("  ");
-	printf("%*s  %10s  %19s  %13s", MAX(6 - disk_print_clean(s->id), 0), "",
+	print_padded(s->id, 6);
+	printf("  %10s  %19s  %13s",
 	       size_text(s->vm_state_bytes, size, sizeof(size)), date, clock);
 	print_text("  ", s->name);
 	return 0;

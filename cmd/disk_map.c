@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "cmd/command.h"
 #include "cmd/disk.h"
 #include "cmd/json.h"
+#include "cmd/print.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/util.h"
@@ -92,7 +94,7 @@ static void print_text(const struct map *map)
 		printf("%#-16" PRIx64, e->host_bytes);
 	else
 		printf("%-16s", "(compressed)");
-	disk_print_clean(e->file);
+	print_clean(e->file);
 	putchar('\n');
 }
 
@@ -164,7 +166,7 @@ static int print_all(struct blk *blk, bool json)
 	flush_extent(&map);
 	if (json)
 		puts(map.printed ? "]" : "[]");
-	return disk_flush();
+	return command_flush();
 }
 
 int disk_map(int argc, char **argv)

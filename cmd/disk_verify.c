@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "block/verify.h"
+#include "cmd/command.h"
 #include "cmd/disk.h"
 #include "util/loop.h"
 
@@ -120,5 +121,5 @@ int disk_verify(int argc, char **argv)
 	if (disk_operands(argc, argv, 1, 1) < 0)
 		return VERIFY_FAILED;
 	status = verify(argv[optind]);
-	return disk_flush() < 0 ? VERIFY_FAILED : status;
+	return command_flush() < 0 ? VERIFY_FAILED : status;
 }

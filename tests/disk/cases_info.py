@@ -2,6 +2,7 @@
 """What an image is said to be."""
 
 import os
+import re
 import shutil
 import struct
 
@@ -102,6 +103,7 @@ def info_odd(host):
         shutil.copy(host.tmp / "whole", host.tmp / "bad")
         Image(host.tmp / "bad").put(at, value, length)
 
+    check(re.search(r"\n  1 +0 B ", host.ok("info", "whole").out), "the snapshot's line")
     patched(72, 3)
     mine = ours(host, "bad")
     same((mine["dirty-flag"], mine["format-specific"]["data"]["corrupt"],
