@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "net/link_impl.h"
+#include "util/util.h"
 
 /* An answer with statistics and a bridge's settings stays under 4 KiB; the kernel may send 8. */
 #define LINK_BUF_BYTES 8192
@@ -150,6 +151,16 @@ static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
 		parse_bridge_port(port, link);
 }
 
+static void parse_stats(const struct nlattr *attr, struct link_info *link)
+{
+	struct rtnl_link_stats64 stats = { 0 };
+
+	memcpy(&stats, mnl_attr_get_payload(attr),
+	       MIN(mnl_attr_get_payload_len(attr), sizeof(stats)));
+	link->rx = (struct link_traffic){ stats.rx_packets, stats.rx_bytes, stats.rx_dropped };
+	link->tx = (struct link_traffic){ stats.tx_packets, stats.tx_bytes, stats.tx_dropped };
+}
+
 static int parse_link(const struct nlmsghdr *msg, void *arg)
 {
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
@@ -179,6 +190,9 @@ static int parse_link(const struct nlmsghdr *msg, void *arg)
 			break;
 		case IFLA_IFALIAS:
 			snprintf(link->alias, sizeof(link->alias), "%s", mnl_attr_get_str(attr));
+			break;
+		case IFLA_STATS64:
+			parse_stats(attr, link);
 			break;
 		case IFLA_LINKINFO:
 			parse_linkinfo(attr, link);

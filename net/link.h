@@ -7,6 +7,11 @@
 
 struct mnl_socket;
 
+/* As the host sees it: what it sends to a TAP is what the guest receives. */
+struct link_traffic {
+	uint64_t packets, bytes, dropped;
+};
+
 struct link_info {
 	int index;
 	char name[16];
@@ -25,6 +30,7 @@ struct link_info {
 	bool tun_multi_queue;    /* IFF_MULTI_QUEUE */
 	bool tun_persist;        /* stays when its last queue goes */
 	unsigned int tun_queues; /* attached by somebody */
+	struct link_traffic rx, tx;
 };
 
 /* What link_set changes: the fields whose LINK_SET_ bit is in `fields`. */
