@@ -207,6 +207,8 @@ static int add_nics(struct machine *machine)
 
 		snprintf(name, sizeof(name), "net%u", i);
 		r = virtio_net_create(name, nic->loop, mem, nic->net, nic->mac, &dev);
+		if (r == 0 && nic->live)
+			virtio_net_share(dev, nic->live);
 		if (r == 0)
 			r = attach(machine, dev);
 	}
@@ -355,9 +357,11 @@ int machine_run(const struct machine_config *config)
 	/* First of all: a signal that killed us later would leave a TAP up and on its bridge. */
 	block_signals(&machine);
 	if (machine_open(&machine) == 0 && face_user(&machine) == 0) {
+		machine_register(&machine);
 		do
 			end = board_run(&machine);
 		while (end == VM_RESET && starts_again(&machine));
+		machine_unregister(&machine);
 	}
 	leave_user(&machine);
 	machine.powered_off = end == VM_POWEROFF;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside the machine: what machine.c (the board) and machine_open.c (its back ends) share. */
+/* Inside the machine: what machine.c (the board), machine_open.c and machine_register.c share. */
 #pragma once
 
 #include <signal.h>
@@ -32,6 +32,7 @@ struct nic {
 	struct net *net;
 	struct edge *edge; /* or NULL */
 	uint8_t mac[6];
+	struct run_nic_live *live; /* where it counts for others to see, or NULL */
 };
 
 struct machine {
@@ -50,6 +51,7 @@ struct machine {
 	struct loop_watch *signal_watch;
 	bool asked_to_end; /* the power button was pressed by a signal */
 	bool quit;         /* at once, whatever the guest did */
+	struct run *run;   /* by which others find us, or NULL */
 	bool powered_off;  /* by the guest: what it wrote to its disks is whole */
 	struct board board;
 };
@@ -61,3 +63,10 @@ struct machine {
  */
 int machine_open(struct machine *machine);
 int machine_close(struct machine *machine);
+
+/*
+ * Be found by `minivmm net`, from when all is open until nothing runs any more. Where that
+ * cannot be, the machine runs all the same.
+ */
+void machine_register(struct machine *machine);
+void machine_unregister(struct machine *machine);

@@ -21,6 +21,12 @@ int net_open(const struct net_options *opts, struct net **out)
 	return tap_open_fds(opts, out);
 }
 
+void net_identify(const struct net *net, struct net_identity *out)
+{
+	*out = (struct net_identity){ 0 };
+	net->ops->identify(net, out);
+}
+
 void net_close(struct net *net)
 {
 	if (net)

@@ -39,6 +39,13 @@ struct net_options {
 	unsigned int forward_count;
 };
 
+/* What it is, for others to find it by. */
+struct net_identity {
+	const char *type;   /* what --net asked for: "tap", "fd", "user" */
+	int index;          /* of the interface, in our network namespace; 0: unknown, and then */
+	uint8_t address[6]; /* its own address, or zero */
+};
+
 struct net_ops {
 	/*
 	 * Mandatory. Bytes moved, or -EAGAIN, or -ENODEV (the link is gone for good), or another
@@ -65,6 +72,8 @@ struct net_ops {
 			  bool all_multicast);
 	/* Optional, with link_fd: is the link up? Reads that. */
 	bool (*link_up)(struct net *net);
+	/* Mandatory. */
+	void (*identify)(const struct net *net, struct net_identity *out);
 	/* Mandatory. Undoes what creation did and frees `net`. */
 	void (*destroy)(struct net *net);
 };
@@ -92,6 +101,7 @@ struct net {
 int net_open(const struct net_options *opts, struct net **out);
 /* Accepts NULL. */
 void net_close(struct net *net);
+void net_identify(const struct net *net, struct net_identity *out);
 
 /* Stable for a VM's name (or NULL), the NIC's number and this host; locally administered. */
 void net_mac_default(uint8_t mac[6], const char *vm_name, unsigned int index);

@@ -316,6 +316,11 @@ static int set_offload(struct net *net, unsigned int offloads)
 	return offloads ? -EOPNOTSUPP : 0;
 }
 
+static void identify(const struct net *net, struct net_identity *out)
+{
+	out->type = "user";
+}
+
 static void destroy(struct net *net)
 {
 	struct stream *s = to_stream(net);
@@ -330,6 +335,7 @@ static const struct net_ops stream_ops = {
 	.recv = recv_frame,
 	.flush = flush,
 	.set_offload = set_offload,
+	.identify = identify,
 	.destroy = destroy,
 };
 

@@ -104,6 +104,18 @@ static bool link_up(struct net *net)
 	return tap->up;
 }
 
+/* An fd= may be of another network namespace, where a name or an index says nothing here. */
+static void identify(const struct net *net, struct net_identity *out)
+{
+	const struct tap *tap = CONTAINER_OF(net, struct tap, net);
+	struct ifreq req = { 0 };
+
+	out->type = tap->nl ? "tap" : "fd";
+	out->index = tap->index;
+	if (!tap->nl && ioctl(net->fds[0], SIOCGIFHWADDR, &req) == 0)
+		memcpy(out->address, req.ifr_hwaddr.sa_data, sizeof(out->address));
+}
+
 static void destroy(struct net *net)
 {
 	tap_destroy(to_tap(net));
@@ -116,6 +128,7 @@ static const struct net_ops tap_ops = {
 	.set_offload = set_offload,
 	.set_filter = set_filter,
 	.link_up = link_up,
+	.identify = identify,
 	.destroy = destroy,
 };
 

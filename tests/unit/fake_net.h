@@ -113,6 +113,11 @@ static inline void fake_net_set_link(struct fake_net *fake, bool up)
 	eventfd_write(fake->net.link_fd, 1);
 }
 
+static inline void fake_net_identify(const struct net *net, struct net_identity *out)
+{
+	out->type = "fake";
+}
+
 static inline void fake_net_destroy(struct net *net)
 {
 	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
@@ -132,6 +137,7 @@ static const struct net_ops fake_net_ops = {
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
 	.link_up = fake_net_link_up,
+	.identify = fake_net_identify,
 	.destroy = fake_net_destroy,
 };
 
