@@ -13,8 +13,10 @@
 const char options_help[] =
 	"Usage: minivmm --kernel FILE [OPTION]...\n"
 	"       minivmm disk COMMAND [ARGUMENT]...\n"
+	"       minivmm net [OPTION]... [VM]\n"
 	"Run a Linux kernel, or any PVH kernel, in a virtual machine on this terminal;\n"
-	"or make and examine disk images (minivmm disk --help).\n"
+	"or make and examine disk images (minivmm disk --help); or show the network\n"
+	"interfaces of the machines that run (minivmm net --help).\n"
 	"\n"
 	"  -k, --kernel FILE     bzImage, or ELF with a PVH entry\n"
 	"  -i, --initrd FILE     initial RAM disk\n"

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/log.h"
+#include "util/util.h"
 
 static void *need(void *memory)
 {
@@ -23,7 +24,7 @@ void json_put(json_t *object, const char *key, json_t *value)
 
 void json_put_number(json_t *object, const char *key, uint64_t value)
 {
-	json_put(object, key, json_integer((json_int_t)value));
+	json_put(object, key, json_integer((json_int_t)MIN(value, (uint64_t)INT64_MAX)));
 }
 
 json_t *json_text(const char *text)

@@ -8,6 +8,7 @@
 
 /* `value` under `key`, which `object` takes over. NULL or what fails: exits. */
 void json_put(json_t *object, const char *key, json_t *value);
+/* At most INT64_MAX. */
 void json_put_number(json_t *object, const char *key, uint64_t value);
 /* What is no UTF-8 becomes '?'. */
 void json_put_text(json_t *object, const char *key, const char *text);

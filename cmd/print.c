@@ -1,28 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 #include "cmd/print.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "util/util.h"
 
-/* Control characters: ASCII's, and those of ISO 8859, as UTF-8 has them. */
-static int control_bytes(const unsigned char *text)
+/* The length of the character, or 0: it is no UTF-8, and who knows what a terminal makes of it. */
+static int character_bytes(const unsigned char *c)
 {
-	if (*text < ' ' || *text == 0x7f)
-		return 1;
-	return text[0] == 0xc2 && text[1] >= 0x80 && text[1] < 0xa0 ? 2 : 0;
+	int len = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : 4;
+
+	for (int i = 1; i < len; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	/* Longer than it need be, as a control character in disguise is; or beyond Unicode. */
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90) || c[0] > 0xf4)
+		return 0;
+	return len;
+}
+
+/* ASCII's, and those of ISO 8859. */
+static bool is_control(const unsigned char *c)
+{
+	return c[0] < ' ' || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0);
 }
 
 int print_clean(const char *text)
 {
 	int n = 0;
 
-	for (const unsigned char *c = (const unsigned char *)text; *c;) {
-		int control = control_bytes(c);
+	for (const unsigned char *c = (const unsigned char *)text; *c; n++) {
+		int len = character_bytes(c);
 
-		n += (*c & 0xc0) != 0x80; /* not the rest of a character */
-		putchar(control ? '?' : *c);
-		c += MAX(control, 1);
+		if (!len || is_control(c))
+			putchar('?');
+		else
+			printf("%.*s", len, c);
+		c += MAX(len, 1);
 	}
 	return n;
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Print nothing that a terminal obeys. How many characters that made, if it is UTF-8. */
+/* Print UTF-8, and '?' for what is none or a terminal would obey. How many characters it made. */
 int print_clean(const char *text);
 /* And spaces up to so many columns. */
 void print_padded(const char *text, int columns);

@@ -2,7 +2,7 @@
 /*
  * Sends each frame for its address back to where it came from, by the queues it came by, until it
  * has sent frames=N; others it drops. With pairs=N it first asks for so many. Prints its address
- * when it is ready, and at the end what each pair sent.
+ * when it is ready, and at the end what each pair sent. With "stay" it waits for ever.
  */
 #include <linux/virtio_net.h>
 
@@ -104,6 +104,7 @@ static bool echo_one(struct pair *pair)
 static void echo(uint64_t frames)
 {
 	uint64_t start = rdtsc();
+	bool stay = flag("stay");
 
 	while (frames) {
 		bool any = false;
@@ -116,7 +117,7 @@ static void echo(uint64_t frames)
 		}
 		if (any)
 			start = rdtsc();
-		CHECK(still_patient(start));
+		CHECK(stay || still_patient(start));
 	}
 	for (unsigned int i = 0; i < pair_count; i++)
 		for (unsigned int j = 0; j < BUFFERS; j++)

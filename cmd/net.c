@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `minivmm net`: the NICs of the machines that run on this host. Reads the run directory and the
+ * kernel's tables; no machine is asked, and none notices.
+ */
+#include "cmd/net.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/command.h"
+#include "util/log.h"
+#include "util/util.h"
+
+static const char help[] =
+	"Usage: minivmm net [--json] [VM]\n"
+	"Show the network interfaces of the machines that run on this host: all, or those of the\n"
+	"one with this name or process id. RX and TX are the guest's.\n"
+	"\n"
+	"      --json      all there is to know, in exact numbers\n"
+	"  -h, --help      this help\n"
+	"  -V, --version   the version\n"
+	"\n"
+	"Others' machines are only shown to root, and root's to everybody.\n";
+
+enum {
+	OPTION_JSON = 256,
+};
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{NULL, 0, NULL, 0},
+};
+
+/* --- what is shown --- */
+
+void net_mac(const struct run_nic_live *live, uint8_t mac[6])
+{
+	uint64_t value = run_get(&live->mac);
+
+	for (int i = 5; i >= 0; i--, value >>= 8)
+		mac[i] = (uint8_t)value;
+}
+
+/* The host's view, if vhost moves the frames past minivmm; it is the other way round. */
+static void count(const struct net_vm *vm, unsigned int nic, const struct run_frames *own,
+		  const struct link_traffic *of_host, struct net_count *out)
+{
+	bool found = vm->nics[nic].interface == NET_INTERFACE_FOUND;
+
+	if (strcmp(vm->found.entry.nics[nic].path, "vhost") != 0)
+		*out = (struct net_count){true, run_get(&own->frames), run_get(&own->bytes), 0};
+	else if (found)
+		*out = (struct net_count){true, of_host->packets, of_host->bytes, 0};
+	else
+		*out = (struct net_count){0};
+}
+
+/* What the kernel dropped did not reach minivmm. */
+void net_count_rx(const struct net_vm *vm, unsigned int nic, struct net_count *out)
+{
+	const struct run_frames *own = &vm->found.live[nic].rx;
+	const struct link_traffic *of_host = &vm->nics[nic].link.tx;
+
+	count(vm, nic, own, of_host, out);
+	out->dropped = run_get(&own->dropped) + of_host->dropped;
+}
+
+/* Of what minivmm could not send the kernel counts most, too. */
+void net_count_tx(const struct net_vm *vm, unsigned int nic, struct net_count *out)
+{
+	const struct run_frames *own = &vm->found.live[nic].tx;
+	const struct link_traffic *of_host = &vm->nics[nic].link.rx;
+
+	count(vm, nic, own, of_host, out);
+	out->dropped = MAX(run_get(&own->dropped), of_host->dropped);
+}
+
+const char *net_link_state(const struct net_vm *vm, unsigned int nic)
+{
+	const struct net_view *view = &vm->nics[nic];
+
+	if (view->interface == NET_INTERFACE_GONE)
+		return "gone";
+	if (!run_get(&vm->found.live[nic].link) ||
+	    (view->interface == NET_INTERFACE_FOUND && !view->link.up))
+		return "down";
+	return "up";
+}
+
+/* --- which machines --- */
+
+struct list {
+	struct run_reader reader;
+	const char *wanted; /* or NULL */
+	struct net_vm **vms;
+	unsigned int count, room;
+	bool no_memory;
+};
+
+static bool is_wanted(const struct list *list, const struct run_entry *entry)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%u", entry->pid);
+	return !list->wanted || strcmp(list->wanted, entry->name) == 0 ||
+	       strcmp(list->wanted, pid) == 0;
+}
+
+static int make_room(struct list *list)
+{
+	unsigned int room = list->room ? list->room * 2 : 16;
+	struct net_vm **vms;
+
+	if (list->count < list->room)
+		return 0;
+	vms = realloc(list->vms, room * sizeof(struct net_vm *));
+	if (!vms)
+		return -ENOMEM;
+	list->vms = vms;
+	list->room = room;
+	return 0;
+}
+
+static void found(struct run_reader *reader, const struct run_found *found)
+{
+	struct list *list = CONTAINER_OF(reader, struct list, reader);
+	struct net_vm *vm;
+
+	if (!is_wanted(list, &found->entry))
+		return;
+	vm = make_room(list) < 0 ? NULL : calloc(1, sizeof(*vm));
+	if (!vm) {
+		list->no_memory = true;
+		return;
+	}
+	vm->found = *found;
+	list->vms[list->count++] = vm;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct run_entry *left = &(*(struct net_vm *const *)a)->found.entry;
+	const struct run_entry *right = &(*(struct net_vm *const *)b)->found.entry;
+	int r = strcmp(left->name, right->name);
+
+	return r ? r : (left->pid > right->pid) - (left->pid < right->pid);
+}
+
+static int read_list(struct list *list)
+{
+	int r = run_read(&list->reader);
+
+	if (r < 0 || list->no_memory) {
+		log_error("net: %s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	if (list->reader.unreadable)
+		log_warn("net: %u running machines are left out: their entries in the run "
+			 "directory are of another version of minivmm, or damaged",
+			 list->reader.unreadable);
+	if (list->wanted && !list->count) {
+		log_error("net: %s: no machine of this name or process id is running (minivmm net "
+			  "lists those that are)", list->wanted);
+		return -ENOENT;
+	}
+	if (list->count)
+		qsort(list->vms, list->count, sizeof(struct net_vm *), compare);
+	return 0;
+}
+
+static int look_at_all(struct list *list)
+{
+	struct host *host;
+	int r;
+
+	if (!list->count)
+		return 0;
+	r = host_open(&host);
+	if (r < 0)
+		return r;
+	for (unsigned int i = 0; i < list->count; i++)
+		host_look(host, list->vms[i]);
+	host_close(host);
+	return 0;
+}
+
+static int show(const char *wanted, bool json)
+{
+	struct list list = {.reader.found = found, .wanted = wanted};
+	int r = read_list(&list);
+
+	if (!r)
+		r = look_at_all(&list);
+	if (!r) {
+		if (json)
+			net_print_json(list.vms, list.count);
+		else
+			net_print_text(list.vms, list.count);
+		r = command_flush();
+	}
+	for (unsigned int i = 0; i < list.count; i++)
+		free(list.vms[i]);
+	free(list.vms);
+	return r < 0 ? COMMAND_FAILED : COMMAND_OK;
+}
+
+/* getopt_long did not like what it saw last. */
+static int complain(char **argv)
+{
+	const char *arg = argv[optind - 1];
+
+	if (optopt && strncmp(arg, "--", 2) == 0) /* then it knows the option */
+		log_error("net: %s: this option takes no value", arg);
+	else if (optopt > ' ' && optopt < 0x7f)
+		log_error("net: -%c: unknown option (see minivmm net --help)", optopt);
+	else
+		log_error("net: %s: unknown option (see minivmm net --help)", arg);
+	return COMMAND_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	bool json = false;
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
+		if (option == 'h' || option == 'V') {
+			fputs(option == 'h' ? help : "minivmm " MINIVMM_VERSION "\n", stdout);
+			return command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK;
+		}
+		if (option == '?')
+			return complain(argv);
+		json = true;
+	}
+	if (argc - optind > 1) {
+		log_error("net: '%s': unexpected argument (see minivmm net --help)",
+			  argv[optind + 1]);
+		return COMMAND_USAGE;
+	}
+	return show(argv[optind], json);
+}
