@@ -161,9 +161,8 @@ static int read_list(struct list *list)
 		return -ENOMEM;
 	}
 	if (list->reader.unreadable)
-		log_warn("net: %u running machines are left out: their entries in the run "
-			 "directory are of another version of minivmm, or damaged",
-			 list->reader.unreadable);
+		log_warn("net: left out what could not be read in the run directory, of another "
+			 "version of minivmm or of none: %u", list->reader.unreadable);
 	if (list->wanted && !list->count) {
 		log_error("net: %s: no machine of this name or process id is running (minivmm net "
 			  "lists those that are)", list->wanted);

@@ -43,7 +43,7 @@ struct run_found {
 struct run_reader {
 	/* `found` is only lent. */
 	void (*found)(struct run_reader *reader, const struct run_found *found);
-	unsigned int unreadable; /* files of running machines that could not be made out */
+	unsigned int unreadable; /* what has an entry's name and could not be made out */
 };
 
 /*
