@@ -2,10 +2,63 @@
 #include "cmd/command.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/log.h"
+
+static void print_help(const struct command_set *set, FILE *to)
+{
+	fprintf(to, "Usage: minivmm %s COMMAND [ARGUMENT]...\n%s\n", set->word, set->about);
+	for (size_t i = 0; i < set->count; i++)
+		fprintf(to, "  %-8s  %s\n", set->commands[i].name, set->commands[i].summary);
+	fprintf(to, "\nminivmm %s COMMAND --help says more about each, man minivmm-%s all.\n",
+		set->word, set->word);
+}
+
+int command_getopt(const char *word, int argc, char **argv, const char *shorts,
+		   const struct option *longs, const char *help)
+{
+	int option;
+
+	opterr = 0;
+	option = getopt_long(argc, argv, shorts, longs, NULL);
+	if (option == 'h') {
+		fputs(help, stdout);
+		exit(command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK);
+	}
+	if (option != '?' && option != ':')
+		return option;
+	if (option == ':')
+		log_error("%s %s: %s: a value is missing", word, argv[0], argv[optind - 1]);
+	else if (optopt > ' ' && optopt < 0x7f && strncmp(argv[optind - 1], "--", 2) != 0)
+		log_error("%s %s: -%c: unknown option (see minivmm %s %s --help)", word, argv[0],
+			  optopt, word, argv[0]);
+	else if (optopt)
+		log_error("%s %s: %s: this option takes no value", word, argv[0],
+			  argv[optind - 1]);
+	else
+		log_error("%s %s: %s: unknown option (see minivmm %s %s --help)", word, argv[0],
+			  argv[optind - 1], word, argv[0]);
+	return '?';
+}
+
+int command_operands(const char *word, const char *what, int argc, char **argv, int min, int max)
+{
+	if (argc - optind < min) {
+		log_error("%s %s: %s is expected (see minivmm %s %s --help)", word, argv[0], what,
+			  word, argv[0]);
+		return -EINVAL;
+	}
+	if (argc - optind > max) {
+		log_error("%s %s: '%s': unexpected argument (see minivmm %s %s --help)", word,
+			  argv[0], argv[optind + max], word, argv[0]);
+		return -EINVAL;
+	}
+	return 0;
+}
 
 int command_flush(void)
 {
@@ -15,4 +68,31 @@ int command_flush(void)
 		return 0;
 	log_error("standard output cannot be written: %s", strerror(r < 0 ? err : EIO));
 	return -EIO;
+}
+
+static bool is_option(const char *word, const char *name, const char *letter)
+{
+	return strcmp(word, name) == 0 || strcmp(word, letter) == 0;
+}
+
+int command_main(const struct command_set *set, int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(set, stderr);
+		return COMMAND_USAGE;
+	}
+	if (is_option(argv[1], "--help", "-h")) {
+		print_help(set, stdout);
+		return command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK;
+	}
+	if (is_option(argv[1], "--version", "-V")) {
+		puts("minivmm " MINIVMM_VERSION);
+		return COMMAND_OK;
+	}
+	for (size_t i = 0; i < set->count; i++) {
+		if (strcmp(argv[1], set->commands[i].name) == 0)
+			return set->commands[i].run(argc - 1, argv + 1);
+	}
+	log_error("%s %s: unknown command (see minivmm %s --help)", set->word, argv[1], set->word);
+	return COMMAND_USAGE;
 }

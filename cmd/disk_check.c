@@ -40,7 +40,7 @@ enum {
 static const struct option options[] = {
 	{"repair", required_argument, NULL, 'r'},
 	{"json", no_argument, NULL, OPTION_JSON},
-	DISK_OPTIONS_END,
+	COMMAND_OPTIONS_END,
 };
 
 struct check_args {

@@ -48,7 +48,7 @@ static const struct option options[] = {
 	{"cluster-size", required_argument, NULL, 'c'},
 	{"compat", required_argument, NULL, OPTION_COMPAT},
 	{"force", no_argument, NULL, OPTION_FORCE},
-	DISK_OPTIONS_END,
+	COMMAND_OPTIONS_END,
 };
 
 struct create {
@@ -316,9 +316,9 @@ int disk_create(int argc, char **argv)
 	int r;
 
 	if (parse(argc, argv, &c) < 0)
-		return DISK_USAGE;
+		return COMMAND_USAGE;
 	r = check_below(&c);
 	if (!r)
 		r = c.force && stat(c.path, &st) == 0 ? create_anew(&c) : create_new(&c);
-	return r < 0 ? DISK_FAILED : DISK_OK;
+	return r < 0 ? COMMAND_FAILED : COMMAND_OK;
 }

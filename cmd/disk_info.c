@@ -26,7 +26,7 @@ enum {
 
 static const struct option options[] = {
 	{"json", no_argument, NULL, OPTION_JSON},
-	DISK_OPTIONS_END,
+	COMMAND_OPTIONS_END,
 };
 
 const char *info_use_name(enum image_use use)
@@ -199,15 +199,15 @@ int disk_info(int argc, char **argv)
 
 	while ((option = disk_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
-			return DISK_USAGE;
+			return COMMAND_USAGE;
 		json = true;
 	}
 	if (disk_operands(argc, argv, 1, 1) < 0)
-		return DISK_USAGE;
+		return COMMAND_USAGE;
 	info = calloc(1, sizeof(*info));
 	if (!info || image_open(argv[optind], false, &info->img) < 0) {
 		free(info);
-		return DISK_FAILED;
+		return COMMAND_FAILED;
 	}
 	r = take(info);
 	if (!r) {
@@ -218,5 +218,5 @@ int disk_info(int argc, char **argv)
 	}
 	image_close(&info->img);
 	free(info);
-	return r < 0 ? DISK_FAILED : DISK_OK;
+	return r < 0 ? COMMAND_FAILED : COMMAND_OK;
 }

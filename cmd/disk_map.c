@@ -34,7 +34,7 @@ static const struct option options[] = {
 	{"format", required_argument, NULL, 'f'},
 	{"backing", required_argument, NULL, OPTION_BACKING},
 	{"json", no_argument, NULL, OPTION_JSON},
-	DISK_OPTIONS_END,
+	COMMAND_OPTIONS_END,
 };
 
 static int parse_backing(const char *text, struct blk_options *opts)
@@ -178,14 +178,14 @@ int disk_map(int argc, char **argv)
 	int r;
 
 	if (parse(argc, argv, &opts, &json) < 0)
-		return DISK_USAGE;
+		return COMMAND_USAGE;
 	if (loop_create("disk", &loop) < 0)
-		return DISK_FAILED;
+		return COMMAND_FAILED;
 	r = blk_open(loop, &opts, &blk);
 	if (!r) {
 		r = print_all(blk, json);
 		blk_close(blk);
 	}
 	loop_destroy(loop);
-	return r < 0 ? DISK_FAILED : DISK_OK;
+	return r < 0 ? COMMAND_FAILED : COMMAND_OK;
 }

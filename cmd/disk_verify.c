@@ -28,7 +28,7 @@ enum verify_exit {
 };
 
 static const struct option options[] = {
-	DISK_OPTIONS_END,
+	COMMAND_OPTIONS_END,
 };
 
 /* Findings of one sort that follow each other make one line. */
