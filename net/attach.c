@@ -7,14 +7,12 @@
  * size. Nothing is changed before everything that can be looked up was.
  */
 #include <errno.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "net/edge.h"
@@ -24,16 +22,6 @@
 #include "util/util.h"
 
 #define CREATED_NAME "mv%d"
-
-static bool may_admin(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-
-	if (syscall(SYS_capget, &header, data) < 0)
-		return true; /* then the kernel says no where it has to */
-	return data[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN);
-}
 
 static int no_right_to_create(const struct net_options *opts)
 {
@@ -251,7 +239,7 @@ static int open_link(struct tap *tap, const struct net_options *opts)
 		log_error("net: cannot ask the kernel for its interfaces: %s", strerror(-r));
 		return r;
 	}
-	if (!exists && !may_admin())
+	if (!exists && !link_may_admin())
 		return no_right_to_create(opts);
 	if (opts->bridge)
 		r = find_bridge(tap->nl, opts->bridge, &bridge);

@@ -4,12 +4,15 @@
 #include <ctype.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "net/link_impl.h"
 #include "util/util.h"
@@ -18,6 +21,10 @@
 #define LINK_BUF_BYTES 8192
 /* IFF_LOWER_UP, which <linux/if.h> has, and that does not go with <net/if.h>. */
 #define LINK_LOWER_UP 0x10000
+/* br_private.h: BR_KERNEL_STP. The other way to have it on is a daemon, which knows better. */
+#define STP_BY_KERNEL 1
+/* A list that changes each time it is asked for is given up. */
+#define DUMP_TRIES 10
 
 bool link_name_valid(const char *name)
 {
@@ -32,9 +39,19 @@ bool link_name_valid(const char *name)
 	return true;
 }
 
-int link_connect(struct mnl_socket **out)
+bool link_may_admin(void)
 {
-	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return true; /* then the kernel says no where it has to */
+	return data[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN);
+}
+
+static int connect_to(int bus, struct mnl_socket **out)
+{
+	struct mnl_socket *nl = mnl_socket_open2(bus, SOCK_CLOEXEC);
 	int r;
 
 	if (!nl)
@@ -46,6 +63,11 @@ int link_connect(struct mnl_socket **out)
 	}
 	*out = nl;
 	return 0;
+}
+
+int link_connect(struct mnl_socket **out)
+{
+	return connect_to(NETLINK_ROUTE, out);
 }
 
 void link_disconnect(struct mnl_socket *nl)
@@ -75,6 +97,21 @@ int link_talk(struct mnl_socket *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *ar
 			return -errno;
 	} while (len < 0 || r > MNL_CB_STOP);
 	return 0;
+}
+
+int link_dump(int bus, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
+{
+	struct mnl_socket *nl = NULL;
+	int r = -EINTR;
+
+	for (unsigned int i = 0; r == -EINTR && i < DUMP_TRIES; i++) {
+		r = connect_to(bus, &nl);
+		if (r)
+			return r;
+		r = link_talk(nl, msg, cb, arg);
+		link_disconnect(nl);
+	}
+	return r;
 }
 
 static struct ifinfomsg *start(char *buf, uint16_t type, uint16_t flags, int index,
@@ -128,6 +165,28 @@ static void parse_bridge_port(const struct nlattr *data, struct link_info *link)
 			link->isolated = mnl_attr_get_u8(attr);
 }
 
+static void parse_bridge(const struct nlattr *data, struct link_info *link)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested(attr, data) {
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_BR_STP_STATE:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U32))
+				link->stp = mnl_attr_get_u32(attr) == STP_BY_KERNEL;
+			break;
+		case IFLA_BR_FORWARD_DELAY:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U32))
+				link->forward_delay_ms = mnl_attr_get_u32(attr) * 10;
+			break;
+		case IFLA_BR_NF_CALL_IPTABLES:
+			if (!mnl_attr_validate(attr, MNL_TYPE_U8))
+				link->nf_call_iptables = mnl_attr_get_u8(attr);
+			break;
+		}
+	}
+}
+
 static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
 {
 	const struct nlattr *attr, *data = NULL, *port = NULL;
@@ -147,6 +206,8 @@ static void parse_linkinfo(const struct nlattr *info, struct link_info *link)
 	}
 	if (data && !strcmp(link->kind, "tun"))
 		parse_tun(data, link);
+	if (data && !strcmp(link->kind, "bridge"))
+		parse_bridge(data, link);
 	if (port && on_bridge)
 		parse_bridge_port(port, link);
 }
@@ -225,6 +286,51 @@ int link_get(struct mnl_socket *nl, const char *name, struct link_info *out)
 int link_get_index(struct mnl_socket *nl, int index, struct link_info *out)
 {
 	return get(nl, index, NULL, out);
+}
+
+struct each {
+	void (*found)(const struct link_info *link, void *arg);
+	void *arg;
+};
+
+static int each_link(const struct nlmsghdr *msg, void *arg)
+{
+	const struct each *each = arg;
+	struct link_info link = { 0 };
+
+	parse_link(msg, &link);
+	if (link.index)
+		each->found(&link, each->arg);
+	return MNL_CB_OK;
+}
+
+int link_each(void (*found)(const struct link_info *link, void *arg), void *arg)
+{
+	struct each each = { found, arg };
+	char buf[256];
+	struct nlmsghdr *msg;
+
+	start(buf, RTM_GETLINK, NLM_F_DUMP, 0, &msg);
+	return link_dump(NETLINK_ROUTE, msg, each_link, &each);
+}
+
+int link_add_bridge(struct mnl_socket *nl, const char *name, const uint8_t addr[6])
+{
+	struct nlattr *info, *data;
+	char buf[256];
+	struct nlmsghdr *msg;
+
+	start(buf, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, 0, &msg);
+	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	mnl_attr_put(msg, IFLA_ADDRESS, 6, addr);
+	info = mnl_attr_nest_start(msg, IFLA_LINKINFO);
+	mnl_attr_put_strz(msg, IFLA_INFO_KIND, "bridge");
+	data = mnl_attr_nest_start(msg, IFLA_INFO_DATA);
+	mnl_attr_put_u32(msg, IFLA_BR_STP_STATE, 0);
+	mnl_attr_put_u32(msg, IFLA_BR_FORWARD_DELAY, 0);
+	mnl_attr_nest_end(msg, data);
+	mnl_attr_nest_end(msg, info);
+	return link_talk(nl, msg, NULL, NULL);
 }
 
 int link_set(struct mnl_socket *nl, int index, const struct link_change *change)

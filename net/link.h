@@ -31,6 +31,10 @@ struct link_info {
 	bool tun_persist;        /* stays when its last queue goes */
 	unsigned int tun_queues; /* attached by somebody */
 	struct link_traffic rx, tx;
+	/* Where kind is "bridge": */
+	bool stp;                      /* the kernel's spanning tree is on */
+	unsigned int forward_delay_ms; /* then a new port is deaf for twice that */
+	bool nf_call_iptables;         /* its own switch; net.bridge has another for all */
 };
 
 /* What link_set changes: the fields whose LINK_SET_ bit is in `fields`. */
@@ -53,6 +57,9 @@ struct link_change {
 /* A name the kernel takes for an interface as it is (so no '%'). */
 bool link_name_valid(const char *name);
 
+/* Has this process CAP_NET_ADMIN? */
+bool link_may_admin(void);
+
 /* Silent, as all here: 0 or -errno. */
 int link_connect(struct mnl_socket **out);
 /* Accepts NULL. */
@@ -60,6 +67,11 @@ void link_disconnect(struct mnl_socket *nl);
 /* -ENODEV: no such interface. */
 int link_get(struct mnl_socket *nl, const char *name, struct link_info *out);
 int link_get_index(struct mnl_socket *nl, int index, struct link_info *out);
+/* Run `found` on each interface; on some twice, if others come and go meanwhile. */
+int link_each(void (*found)(const struct link_info *link, void *arg), void *arg);
+/* Without spanning tree, so that a new port passes frames at once; down. With an address that is
+ * set, it does not take the lowest of its ports'. */
+int link_add_bridge(struct mnl_socket *nl, const char *name, const uint8_t addr[6]);
 /* One request: the kernel does the master before the flags, so a port comes up on its bridge. */
 int link_set(struct mnl_socket *nl, int index, const struct link_change *change);
 /* Of a bridge's port. */

@@ -9,3 +9,9 @@
  * NULL, on what comes back. 0 or -errno.
  */
 int link_talk(struct mnl_socket *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg);
+
+/*
+ * The same on a socket of its own, for a list: one that changed meanwhile is asked for again, and
+ * `cb` then sees some of it twice.
+ */
+int link_dump(int bus, struct nlmsghdr *msg, mnl_cb_t cb, void *arg);
