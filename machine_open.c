@@ -8,6 +8,7 @@
 #include <sys/sysinfo.h>
 
 #include "boot/boot.h"
+#include "net/bridge_check.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/util.h"
@@ -116,6 +117,18 @@ static int open_net(const struct machine_config *config, unsigned int index, str
 	return net_open(&options, out);
 }
 
+/* Once for each bridge, though several cards may be on it. */
+static void check_bridge(const struct machine_config *config, unsigned int index)
+{
+	const char *bridge = config->nets[index].net.bridge;
+
+	for (unsigned int i = 0; bridge && i < index; i++)
+		if (config->nets[i].net.bridge && !strcmp(config->nets[i].net.bridge, bridge))
+			return;
+	if (bridge)
+		bridge_check(bridge);
+}
+
 static int open_nics(struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
@@ -142,6 +155,7 @@ static int open_nics(struct machine *machine)
 		r = edge_open(nic->net, &config->nets[i].edge, nic->mac, &nic->edge);
 		if (r < 0)
 			return r;
+		check_bridge(config, i);
 	}
 	return 0;
 }
