@@ -14,7 +14,8 @@ import re
 import sys
 
 # Libraries are wrapped by one folder each.
-ONLY_IN = {"liburing.h": "util", "libmnl/libmnl.h": "net", "libdeflate.h": "block",
+ONLY_IN = {"liburing.h": "util", "libmnl/libmnl.h": "net", "nftables/libnftables.h": "net",
+           "libdeflate.h": "block",
            "zstd.h": "block", "jansson.h": "cmd"}
 ROW = re.compile(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", re.MULTILINE)
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
