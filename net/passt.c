@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +27,11 @@
 #include <unistd.h>
 
 #include "util/log.h"
+#include "util/program.h"
 #include "util/util.h"
 
 #define START_MS 10000
 #define END_MS 1000
-/* Out of the way of the child's. */
-#define FD_HIGH 16
 
 /* What the child has open beside /dev/null, in the order of its numbers. */
 enum {
@@ -117,51 +115,19 @@ static void make_command(const struct net_options *opts, struct command *command
 
 /* --- starting --- */
 
-/* Nothing else open, no terminal, no signal set aside. `fds` is for CHILD_STDERR and on. */
-static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, const int *fds)
+static int spawn(struct passt *passt, const struct command *command, int messages, int socket,
+		 int ready)
 {
-	sigset_t none, all;
-	int r = 0;
+	const struct program_start start = {
+		.path = command->argv[0],
+		.argv = (char *const *)command->argv,
+		.envp = environ,
+		.first_fd = CHILD_STDERR,
+		.fd_count = CHILD_FDS - CHILD_STDERR,
+		.fds = { messages, socket, ready },
+	};
 
-	sigemptyset(&none);
-	sigfillset(&all);
-	for (int fd = 0; fd < CHILD_STDERR && !r; fd++)
-		r = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
-	for (int fd = CHILD_STDERR; fd < CHILD_FDS && !r; fd++)
-		r = posix_spawn_file_actions_adddup2(actions, fds[fd - CHILD_STDERR], fd);
-	if (!r)
-		r = posix_spawn_file_actions_addclosefrom_np(actions, CHILD_FDS);
-	if (!r)
-		r = posix_spawnattr_setsigmask(attr, &none);
-	if (!r)
-		r = posix_spawnattr_setsigdefault(attr, &all);
-	if (!r)
-		r = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK |
-					     POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	return r;
-}
-
-static int spawn(struct passt *passt, const struct command *command, const int *fds)
-{
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	int r = posix_spawn_file_actions_init(&actions);
-
-	if (r)
-		return -r;
-	r = posix_spawnattr_init(&attr);
-	if (r)
-		goto out_actions;
-	r = prepare(&actions, &attr, fds);
-	if (!r)
-		r = posix_spawnp(&passt->pid, command->argv[0], &actions, &attr,
-				 (char *const *)command->argv, environ);
-	if (r)
-		passt->pid = 0;
-	posix_spawnattr_destroy(&attr);
-out_actions:
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
+	return program_spawn(&start, &passt->pid);
 }
 
 static void close_pair(const int *fds)
@@ -171,20 +137,6 @@ static void close_pair(const int *fds)
 			close(fds[i]);
 }
 
-/* Both ends are made where they collide with none of the child's numbers. 0 or -errno. */
-static int raise_fds(int *fds)
-{
-	for (int i = 0; i < 2; i++) {
-		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_HIGH);
-
-		if (fd < 0)
-			return -errno;
-		close(fds[i]);
-		fds[i] = fd;
-	}
-	return 0;
-}
-
 /* [0] is ours, [1] the child's; -1 until made. */
 struct ends {
 	int messages[2], socket[2], ready[2];
@@ -192,19 +144,12 @@ struct ends {
 
 static int make_ends(struct ends *ends)
 {
-	int r;
-
 	if (pipe2(ends->messages, O_CLOEXEC | O_NONBLOCK) < 0 ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->socket) < 0 ||
 	    pipe2(ends->ready, O_CLOEXEC) < 0)
 		return -errno;
 	/* It opens this by name, and may be nobody by then. */
-	if (fchmod(ends->ready[1], 0622) < 0)
-		return -errno;
-	r = raise_fds(ends->messages);
-	if (!r)
-		r = raise_fds(ends->socket);
-	return r ? r : raise_fds(ends->ready);
+	return fchmod(ends->ready[1], 0622) < 0 ? -errno : 0;
 }
 
 static int fail_to_start(int err)
@@ -289,7 +234,7 @@ static int start(struct passt *passt, const struct net_options *opts, struct end
 	if (r < 0)
 		return fail_to_start(r);
 	make_command(opts, &command);
-	r = spawn(passt, &command, (int[]){ ends->messages[1], ends->socket[1], ends->ready[1] });
+	r = spawn(passt, &command, ends->messages[1], ends->socket[1], ends->ready[1]);
 	if (r < 0)
 		return fail_to_start(r);
 	close(ends->socket[1]);

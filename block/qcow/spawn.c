@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,7 +17,6 @@
 #include "util/util.h"
 
 #define PROGRAM "minivmm-qcow"
-#define FD_HIGH 16 /* out of the way of the child's */
 
 static void close_fd(int fd)
 {
@@ -53,66 +51,19 @@ err_close:
 	return r;
 }
 
-/* What the child gets: the three fds, nothing on the others, no terminal, no signal set aside. */
-static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, const int *fds)
-{
-	sigset_t none, all;
-	int r = 0;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	for (int fd = 0; fd < QCOW_FD_IMAGE && !r; fd++)
-		r = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
-	for (int i = 0; i < 3 && !r; i++)
-		r = posix_spawn_file_actions_adddup2(actions, fds[i], QCOW_FD_IMAGE + i);
-	if (!r)
-		r = posix_spawn_file_actions_addclosefrom_np(actions, QCOW_FD_END);
-	if (!r)
-		r = posix_spawnattr_setsigmask(attr, &none);
-	if (!r)
-		r = posix_spawnattr_setsigdefault(attr, &all);
-	if (!r)
-		r = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK |
-					     POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	return r;
-}
-
 static int spawn(struct qcow_process *p, const char *program, const int *fds)
 {
 	char *argv[] = {(char *)(uintptr_t)program, NULL}, *envp[] = {NULL};
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	int r = posix_spawn_file_actions_init(&actions);
+	const struct program_start start = {
+		.path = program,
+		.argv = argv,
+		.envp = envp,
+		.first_fd = QCOW_FD_IMAGE,
+		.fd_count = QCOW_FD_END - QCOW_FD_IMAGE,
+		.fds = {fds[0], fds[1], fds[2]},
+	};
 
-	if (r)
-		return -r;
-	r = posix_spawnattr_init(&attr);
-	if (r)
-		goto out_actions;
-	r = prepare(&actions, &attr, fds);
-	if (!r)
-		r = posix_spawn(&p->pid, program, &actions, &attr, argv, envp);
-	if (r)
-		p->pid = 0;
-	posix_spawnattr_destroy(&attr);
-out_actions:
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
-}
-
-/* In the order of the child's fds, each out of their way. 0 or -errno. */
-static int raise_fds(int *fds)
-{
-	for (int i = 0; i < 3; i++) {
-		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, FD_HIGH);
-
-		if (fd < 0)
-			return -errno;
-		if (i) /* the image's stays open, it is not ours */
-			close(fds[i]);
-		fds[i] = fd;
-	}
-	return 0;
+	return program_spawn(&start, &p->pid);
 }
 
 static int start(struct qcow_process *p, const char *program, int image_fd)
@@ -129,13 +80,9 @@ static int start(struct qcow_process *p, const char *program, int image_fd)
 	}
 	p->socket = ends[0];
 	fds[1] = ends[1];
-	r = raise_fds(fds);
-	if (!r)
-		r = spawn(p, program, fds);
-	if (fds[0] != image_fd)
-		close_fd(fds[0]);
-	close_fd(fds[1]);
-	close_fd(fds[2]);
+	r = spawn(p, program, fds);
+	close(fds[1]);
+	close(fds[2]);
 	return r;
 }
 
