@@ -30,14 +30,7 @@ void guest_main(void)
 	outb(COM1 + 2, 0x01); /* FIFO on */
 	print("ready\n");
 	for (;;) {
-		size_t len = 0;
-		int c;
-
-		while ((c = serial_getc()) != '\n') {
-			CHECK(len < sizeof(line) - 1);
-			line[len++] = (char)c;
-		}
-		line[len] = '\0';
+		serial_gets(line, sizeof(line));
 		if (memcmp(line, "end", 4) == 0)
 			return;
 		if (memcmp(line, "reboot", 7) == 0 || memcmp(line, "reboot later", 13) == 0)

@@ -42,11 +42,15 @@ _Noreturn void power_off(void);
 /* %s %c %d %u %x, with l; %0Nx pads. */
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int serial_getc(void); /* waits */
+/* Waits for a line, without its end; fails where that does not fit. */
+void serial_gets(char *line, size_t size);
 
 /* The number after `name=` on the command line, or `otherwise`; decimal or 0x. */
 uint64_t param(const char *name, uint64_t otherwise);
 /* Whether the word stands there. */
 bool flag(const char *word);
+/* This in place of the command line, as long as it lasts. */
+void set_cmdline(const char *line);
 
 /* --- memory --- */
 void *memset(void *to, int byte, size_t len);

@@ -13,6 +13,11 @@
 
 #define LSR_DR 0x01
 
+/* The sleep type of S5 on QEMU's q35, which has PM1 control at the same port. */
+#define Q35_S5_SLP_TYP 0
+#define PM1_SLP_EN 0x2000
+#define PM1_SLP_TYP_SHIFT 10
+
 extern char guest_end[];
 extern uint64_t page_pdpt[512];
 void guest_start(uint64_t start_info);
@@ -177,7 +182,24 @@ int serial_getc(void)
 	return inb(COM1);
 }
 
+void serial_gets(char *line, size_t size)
+{
+	size_t len = 0;
+	int c;
+
+	while ((c = serial_getc()) != '\n') {
+		CHECK(len + 1 < size);
+		line[len++] = (char)c;
+	}
+	line[len] = '\0';
+}
+
 /* --- the command line --- */
+
+void set_cmdline(const char *line)
+{
+	cmdline = line;
+}
 
 /* What follows `word`, where it stands as a word of its own or before '='; else NULL. */
 static const char *find_word(const char *word)
@@ -230,7 +252,8 @@ uint64_t param(const char *name, uint64_t otherwise)
 
 _Noreturn void power_off(void)
 {
-	outw(LAYOUT_PORT_PM1_CNT, 0x2000 | LAYOUT_S5_SLP_TYP << 10);
+	outw(LAYOUT_PORT_PM1_CNT, PM1_SLP_EN | LAYOUT_S5_SLP_TYP << PM1_SLP_TYP_SHIFT);
+	outw(LAYOUT_PORT_PM1_CNT, PM1_SLP_EN | Q35_S5_SLP_TYP << PM1_SLP_TYP_SHIFT);
 	for (;;)
 		pause();
 }

@@ -6,6 +6,11 @@
 #include "tests/guest/lib/guest.h"
 #include "tests/guest/lib/io.h"
 
+/* The host bridge of QEMU's q35, and the register in which it says where its ECAM is. */
+#define Q35_ID 0x29C08086
+#define Q35_PCIEXBAR 0x60
+#define Q35_PCIEXBAR_BASE 0xF0000000
+
 static void select(unsigned int slot, unsigned int fn, unsigned int reg)
 {
 	outl(LAYOUT_PORT_PCI_ADDR, 0x80000000u | slot << 11 | fn << 8 | (reg & 0xFC));
@@ -30,6 +35,22 @@ void pci_port_write(unsigned int slot, unsigned int reg, unsigned int len, uint3
 		outw(port, (uint16_t)value);
 	else
 		outl(port, value);
+}
+
+static uint64_t find_ecam(void)
+{
+	if (pci_port_read(0, 0, PCI_VENDOR_ID, 4) != Q35_ID)
+		return LAYOUT_ECAM_BASE;
+	return pci_port_read(0, 0, Q35_PCIEXBAR, 4) & Q35_PCIEXBAR_BASE;
+}
+
+uint64_t pci_at(unsigned int slot, unsigned int reg)
+{
+	static uint64_t ecam;
+
+	if (!ecam)
+		ecam = find_ecam();
+	return ecam + (slot << 15) + reg;
 }
 
 unsigned int pci_find(uint16_t vendor, uint16_t device, unsigned int nth)

@@ -9,11 +9,8 @@
 
 #define PCI_SLOTS 32
 
-/* The address of a register in the memory-mapped configuration space. */
-static inline uint64_t pci_at(unsigned int slot, unsigned int reg)
-{
-	return LAYOUT_ECAM_BASE + (slot << 15) + reg;
-}
+/* The address of a register in the memory-mapped configuration space: minivmm's or QEMU's. */
+uint64_t pci_at(unsigned int slot, unsigned int reg);
 
 /* Through ports CF8 and CFC; `len` is 1, 2 or 4. */
 uint32_t pci_port_read(unsigned int slot, unsigned int fn, unsigned int reg, unsigned int len);
