@@ -162,6 +162,26 @@ def blk_no_exits(host):
     print(f"{sum(total[10000].values())} exits in all, for 10,000 requests or 100")
 
 
+def blk_rate(host):
+    """The benchmark's guest: none of the kicks that it leaves out was needed."""
+    need("qemu-img")
+    size = 4 << 20
+    raw = host.disk("disk.raw", size, b"\1" * size)
+    qcow2 = host.tmp / "disk.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2], check=True)
+    jobs = ("random depth=32", "write random depth=32", "write bytes=262144 depth=8",
+            "bytes=262144 depth=8", "write random")
+    for path in (raw, qcow2):
+        result = host.passes("blk_rate", "--disk", f"{path},format={path.suffix[1:]}",
+                             stdin="".join(f"{job} cycles=200000000\n" for job in jobs) + "\n")
+        answers = re.findall(r"^cycles=\d+ requests=(\d+) kicks=(\d+)$", result.out,
+                             re.MULTILINE)
+        check(len(answers) == len(jobs), result)
+        check(all(0 < int(kicks) <= int(requests) for requests, kicks in answers), result)
+    for path in (raw, host.qcow2_to_raw(qcow2)):
+        check(path.read_bytes() == b"\1" * size, f"{path.name} changed")
+
+
 def complaints(result):
     """Warnings about a guest's mistakes are limited in number, whatever the guest does."""
     lines = result.err.splitlines()
@@ -250,6 +270,7 @@ def blk_limits(host):
 CASES = {
     "blk-hostile": blk_hostile,
     "blk-queues": blk_queues,
+    "blk-rate": blk_rate,
     "blk-reset": blk_reset,
     "blk-sixteen": blk_sixteen,
     "virtio-regs": virtio_regs,

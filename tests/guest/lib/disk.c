@@ -7,7 +7,7 @@
 void disk_reopen(struct disk *disk)
 {
 	vdev_begin(&disk->dev, BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_MQ) |
-				       BIT(VIRTIO_BLK_F_RO));
+				       BIT(VIRTIO_BLK_F_RO) | disk->wanted);
 	vqueue_init(&disk->queue, &disk->dev, disk->index, 0);
 	vdev_go(&disk->dev);
 	disk->sectors = read32(disk->dev.config) |

@@ -15,6 +15,7 @@ struct disk {
 	struct vdev dev;
 	struct vqueue queue;
 	uint16_t index; /* of the queue: 0 unless set before disk_open */
+	uint64_t wanted; /* features beyond the usual: set before disk_open */
 	uint64_t sectors;
 };
 

@@ -9,6 +9,8 @@
 #include "tests/guest/lib/pci.h"
 
 #define PATIENCE_CYCLES 30000000000ull
+/* How many buffers are used before used_event is moved: it has to stay behind used->idx. */
+#define USED_EVENT_STEP 0x4000
 
 bool still_patient(uint64_t start)
 {
@@ -108,6 +110,17 @@ static void write_addr(uint64_t at, const void *addr)
 	write32(at + 4, (uint32_t)((uint64_t)addr >> 32));
 }
 
+static bool has_event_idx(const struct vqueue *queue)
+{
+	return queue->dev->features & BIT(VIRTIO_RING_F_EVENT_IDX);
+}
+
+/* With EVENT_IDX, what NO_INTERRUPT is without. */
+static void move_used_event(struct vqueue *queue)
+{
+	*(volatile uint16_t *)&queue->avail->ring[queue->size] = queue->used_next - 1;
+}
+
 void vqueue_init(struct vqueue *queue, struct vdev *dev, uint16_t index, uint16_t size)
 {
 	uint16_t most;
@@ -130,6 +143,7 @@ void vqueue_init(struct vqueue *queue, struct vdev *dev, uint16_t index, uint16_
 		.doorbell_port = (uint16_t)(dev->notify_port + offset),
 	};
 	queue->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	move_used_event(queue);
 	write16(COMMON(dev, queue_size), size);
 	write_addr(COMMON(dev, queue_desc_lo), queue->desc);
 	write_addr(COMMON(dev, queue_avail_lo), queue->avail);
@@ -143,19 +157,39 @@ void vdev_go(struct vdev *dev)
 	write8(COMMON(dev, device_status), vdev_status(dev) | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-void vqueue_chain(struct vqueue *queue, uint16_t head, const struct vbuf *bufs, unsigned int out,
-		  unsigned int in)
+/* A chain from `head` on in a table of `size`, around whose end it goes. */
+static void write_chain(struct vring_desc *table, unsigned int size, unsigned int head,
+			const struct vbuf *bufs, unsigned int out, unsigned int in)
 {
 	for (unsigned int i = 0; i < out + in; i++) {
-		struct vring_desc *desc = &queue->desc[(head + i) % queue->size];
+		struct vring_desc *desc = &table[(head + i) % size];
 
 		desc->addr = (uint64_t)bufs[i].data;
 		desc->len = bufs[i].len;
 		desc->flags = i < out ? 0 : VRING_DESC_F_WRITE;
 		if (i + 1 < out + in)
 			desc->flags |= VRING_DESC_F_NEXT;
-		desc->next = (uint16_t)((head + i + 1) % queue->size);
+		desc->next = (uint16_t)((head + i + 1) % size);
 	}
+}
+
+void vqueue_chain(struct vqueue *queue, uint16_t head, const struct vbuf *bufs, unsigned int out,
+		  unsigned int in)
+{
+	write_chain(queue->desc, queue->size, head, bufs, out, in);
+}
+
+void vqueue_indirect(struct vqueue *queue, uint16_t head, struct vring_desc *table,
+		     const struct vbuf *bufs, unsigned int out, unsigned int in)
+{
+	unsigned int count = out + in;
+
+	write_chain(table, count, 0, bufs, out, in);
+	queue->desc[head] = (struct vring_desc){
+		.addr = (uint64_t)table,
+		.len = count * (uint32_t)sizeof(*table),
+		.flags = VRING_DESC_F_INDIRECT,
+	};
 }
 
 void vqueue_offer(struct vqueue *queue, uint16_t head)
@@ -173,11 +207,37 @@ void vqueue_kick(struct vqueue *queue)
 		write16(queue->doorbell, queue->index);
 }
 
+/* 2.7.7.1, 2.7.10.1: what the device asks for, once it can see what was offered. */
+static bool kick_wanted(struct vqueue *queue)
+{
+	const volatile uint16_t *event = (const void *)&queue->used->ring[queue->size];
+	uint16_t told = queue->avail_told;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	queue->avail_told = queue->avail->idx;
+	if (has_event_idx(queue))
+		return vring_need_event(*event, queue->avail_told, told);
+	return !(*(volatile uint16_t *)&queue->used->flags & VRING_USED_F_NO_NOTIFY);
+}
+
+void vqueue_tell(struct vqueue *queue)
+{
+	if (!kick_wanted(queue))
+		return;
+	queue->kicks++;
+	if (queue->dev->notify_port)
+		outw(queue->doorbell_port, queue->index);
+	else
+		write16(queue->doorbell, queue->index);
+}
+
 bool vqueue_poll(struct vqueue *queue, struct vring_used_elem *elem)
 {
 	if (__atomic_load_n(&queue->used->idx, __ATOMIC_ACQUIRE) == queue->used_next)
 		return false;
 	*elem = queue->used->ring[queue->used_next++ % queue->size];
+	if (queue->used_next % USED_EVENT_STEP == 0)
+		move_used_event(queue);
 	return true;
 }
 

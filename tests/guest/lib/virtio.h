@@ -32,6 +32,7 @@ struct vqueue {
 	struct vring_avail *avail;
 	struct vring_used *used;
 	uint16_t used_next;
+	uint16_t avail_told; /* avail->idx when vqueue_tell last looked */
 	uint64_t doorbell;
 	uint16_t doorbell_port;
 	unsigned int kicks;
@@ -61,9 +62,14 @@ uint8_t vdev_status(struct vdev *dev);
 /* Write a chain into descriptors `head` and following: `out` buffers to read, `in` to write. */
 void vqueue_chain(struct vqueue *queue, uint16_t head, const struct vbuf *bufs, unsigned int out,
 		  unsigned int in);
+/* The same into `table`, to which descriptor `head` then refers. */
+void vqueue_indirect(struct vqueue *queue, uint16_t head, struct vring_desc *table,
+		     const struct vbuf *bufs, unsigned int out, unsigned int in);
 void vqueue_offer(struct vqueue *queue, uint16_t head);
 /* By memory and by port in turns. */
 void vqueue_kick(struct vqueue *queue);
+/* Kick if the device asks for it, by port where there is one: as a driver does. */
+void vqueue_tell(struct vqueue *queue);
 bool vqueue_poll(struct vqueue *queue, struct vring_used_elem *elem);
 /* Wait some seconds at most, then fail. */
 struct vring_used_elem vqueue_wait(struct vqueue *queue);
