@@ -32,7 +32,7 @@
 
 /* A frame with its segments yet to be cut has up to 64 KiB and a header for each. */
 #define BURST_BYTES_MIN KIB(128)
-/* What passes at once after a pause, and what may wait: in parts of a second. */
+/* What passes at once after a pause: a part of a second. Twice that may wait. */
 #define BURST_DIVISOR 20
 
 /* What was done, to be undone. */
@@ -62,8 +62,8 @@ static int failed(const struct edge *edge, int r, const char *key, const char *w
 		log_error("tap %s: no right to %s: CAP_NET_ADMIN is missing (run as root, or leave %s "
 			  "out)", name, what, key);
 	else if (r == -ENOENT || r == -EOPNOTSUPP)
-		log_error("tap %s: cannot %s: this kernel lacks %s (modprobe -a %s, or leave %s out)",
-			  name, what, modules, modules, key);
+		log_error("tap %s: cannot %s: a module of the kernel is missing (modprobe -a %s, or "
+			  "leave %s out)", name, what, modules, key);
 	else if (r == -EEXIST || r == -EINVAL)
 		log_error("tap %s: cannot %s: it has tc settings of its own in that place (tc filter "
 			  "show dev %s ingress; tc qdisc show dev %s)", name, what, name, name);
@@ -148,7 +148,7 @@ static int add_rate(struct edge *edge, uint64_t rate)
 	if (r)
 		return failed(edge, r, "rate=", "limit what the guest sends", "cls_bpf act_police");
 	edge->done |= DONE_POLICE;
-	r = tc_shaper_add(edge->nl, edge->link.index, rate, burst, burst);
+	r = tc_shaper_add(edge->nl, edge->link.index, rate, burst, 2 * burst);
 	if (r)
 		return failed(edge, r, "rate=", "limit what the guest gets", "sch_tbf");
 	edge->done |= DONE_SHAPER;

@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "netns.h"
+
 #define PATIENCE_MS 1000
 #define SOCKET_BYTES (8 << 20)
 
@@ -38,11 +40,24 @@ int nic_try(const char *tap, const char *bridge, const struct edge_options *opts
 	return r;
 }
 
+/* The kernel takes up to a second to see that an interface has a carrier, and so to forward. */
+static void wait_for_port(const char *name)
+{
+	for (int i = 0; i < 250; i++) {
+		if (netns_run("bridge link show dev %s | grep -q 'state forwarding'", name))
+			return;
+		usleep(20000);
+	}
+	fail_msg("%s: no frames are forwarded", name);
+}
+
 struct nic nic_open(const char *tap, const char *bridge, const struct edge_options *opts)
 {
 	struct nic nic;
 
 	assert_int_equal(nic_try(tap, bridge, opts, &nic), 0);
+	if (bridge)
+		wait_for_port(nic.net->ifname);
 	return nic;
 }
 
