@@ -169,6 +169,12 @@ static int parse_monitor(const char *value, struct machine_net *net)
 	return 0;
 }
 
+static int parse_pcap(const char *value, struct machine_net *net)
+{
+	net->edge.pcap = value;
+	return 0;
+}
+
 static int parse_guard(const char *value, struct machine_net *net)
 {
 	int r = guard_parse(value, &net->edge.guard);
@@ -215,6 +221,7 @@ static const struct {
 	{"mac", parse_mac},
 	{"queues", parse_queues},
 	{"monitor", parse_monitor},
+	{"pcap", parse_pcap},
 	{"guard", parse_guard},
 	{"rate", parse_rate},
 	{"isolated", parse_isolated, .bare = true},

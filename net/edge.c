@@ -9,7 +9,8 @@
  *   to the guest     a copy to the monitor, the shaper's queue, the TAP's
  *
  * So the monitor has what the guest sends whatever becomes of it, and what is sent to the guest
- * whether it fits the rate or not. A copy that cannot be delivered is lost, the frame goes on.
+ * whether it fits the rate or not. A copy that cannot be delivered is lost, the frame goes on. A
+ * capture (pcap=, capture.c) has the same, but what goes to the guest when it leaves the queue.
  *
  * A TAP of ours takes it all along when it goes. One that was adopted gets it taken off, and if we
  * are killed before that, at the next start (edge_clean).
@@ -24,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/capture.h"
 #include "net/link.h"
 #include "net/monitor.h"
 #include "net/tc.h"
@@ -34,6 +36,8 @@
 #define BURST_BYTES_MIN KIB(128)
 /* What passes at once after a pause: a part of a second. Twice that may wait. */
 #define BURST_DIVISOR 20
+
+#define ALL_KEYS "monitor=, pcap=, guard=, rate= and isolated"
 
 /* What was done, to be undone. */
 #define DONE_HOOK 1u
@@ -49,6 +53,7 @@ struct edge {
 	struct mnl_socket *nl;
 	struct link_info link;
 	struct monitor monitor;
+	struct capture *capture; /* or NULL */
 	unsigned int done;
 };
 
@@ -185,6 +190,8 @@ static int add_all(struct edge *edge, const struct edge_options *opts, const uin
 		r = add_guard(edge, &opts->guard, mac);
 	if (!r && opts->rate)
 		r = add_rate(edge, opts->rate);
+	if (!r && opts->pcap)
+		r = capture_open(opts->pcap, edge->link.index, edge->ifname, &edge->capture);
 	return r;
 }
 
@@ -192,7 +199,7 @@ static int add_all(struct edge *edge, const struct edge_options *opts, const uin
 
 static bool asks(const struct edge_options *opts)
 {
-	return opts->monitor || opts->guard.on || opts->rate || opts->isolated;
+	return opts->monitor || opts->pcap || opts->guard.on || opts->rate || opts->isolated;
 }
 
 /* Only fd= can be of another: there its name says nothing, or something else, here. */
@@ -203,16 +210,14 @@ static int check_namespace(const struct edge *edge, int tap_fd)
 	bool same;
 
 	if (fd < 0)
-		return failed(edge, -errno, "monitor=, guard=, rate= and isolated",
-			      "work on it", "tun");
+		return failed(edge, -errno, ALL_KEYS, "work on it", "tun");
 	same = fstat(fd, &its) == 0 && stat("/proc/self/ns/net", &ours) == 0 &&
 	       its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
 	close(fd);
 	if (same)
 		return 0;
-	log_error("tap %s: in another network namespace: monitor=, guard=, rate= and isolated need "
-		  "it in minivmm's (leave them out, or start minivmm there: ip netns exec)",
-		  edge->ifname);
+	log_error("tap %s: in another network namespace: " ALL_KEYS " need it in minivmm's (leave "
+		  "them out, or start minivmm there: ip netns exec)", edge->ifname);
 	return -EXDEV;
 }
 
@@ -237,8 +242,8 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 	if (!asks(opts))
 		return 0;
 	if (!net->ifname[0]) {
-		log_error("net: monitor=, guard=, rate= and isolated need an interface of the host "
-			  "(use bridge= or tap=, or leave them out)");
+		log_error("net: " ALL_KEYS " need an interface of the host (use bridge= or tap=, or "
+			  "leave them out)");
 		return -EINVAL;
 	}
 	edge = calloc(1, sizeof(*edge));
@@ -297,6 +302,7 @@ void edge_close(struct edge *edge)
 {
 	if (!edge)
 		return;
+	capture_close(edge->capture);
 	take_off(edge);
 	monitor_close(&edge->monitor);
 	link_disconnect(edge->nl);

@@ -17,6 +17,7 @@ struct mnl_socket;
 /* Names are NULL if not asked for. */
 struct edge_options {
 	const char *monitor; /* every frame is copied to this interface, made if it is not there */
+	const char *pcap;    /* and written to this file */
 	struct guard guard;
 	uint64_t rate; /* bytes per second each way, EDGE_RATE_MIN to _MAX; 0: no limit */
 	bool isolated; /* from other isolated ports of its bridge */

@@ -13,7 +13,7 @@ from vm import MINIVMM
 TESTS = os.path.join(os.path.dirname(MINIVMM), "tests/net")
 
 
-@pytest.mark.parametrize("name", ["edge", "rate"])
+@pytest.mark.parametrize("name", ["capture", "edge", "rate"])
 def test_tc_on_a_stock_kernel(name):
     program = "%s/test_%s" % (TESTS, name)
     if not os.access(program, os.X_OK):

@@ -327,9 +327,10 @@ static void test_net_edge(void **state)
 	const struct edge_options *e = &config.nets[0].edge;
 
 	parse_ok("-k|x|-n|bridge=br0");
-	assert_true(!e->monitor && !e->guard.on && !e->rate && !e->isolated);
-	parse_ok("-k|x|-n|bridge=br0,monitor=mon0,guard=mac,rate=10M,isolated");
+	assert_true(!e->monitor && !e->pcap && !e->guard.on && !e->rate && !e->isolated);
+	parse_ok("-k|x|-n|bridge=br0,monitor=mon0,guard=mac,rate=10M,isolated,pcap=a,,b");
 	assert_string_equal(e->monitor, "mon0");
+	assert_string_equal(e->pcap, "a,b");
 	assert_true(e->guard.on && e->isolated);
 	assert_int_equal(e->guard.addr_count, 0);
 	assert_int_equal(e->rate, MIB(10));
@@ -475,6 +476,7 @@ static const struct {
 	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},
 	{"-k|x|--net|mac=53:54:00:ab:cd:ef", "mac=53:54:00:ab:cd:ef", "multicast"},
 	{"-k|x|--net|monitor=", "monitor", "needs a value"},
+	{"-k|x|--net|pcap", "pcap", "needs a value"},
 	{"-k|x|--net|guard", "guard", "needs a value"},
 	{"-k|x|--net|guard=ip", "guard=ip", "guard=192.0.2.7+2001:db8::7"},
 	{"-k|x|--net|guard=192.0.2.7/33", "guard=192.0.2.7/33", "/LENGTH"},

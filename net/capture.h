@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* An interface's frames, both ways, into a pcapng file, by a thread of its own. */
+#pragma once
+
+struct capture;
+
+/* The file is overwritten if it is a capture, or a FIFO. 0 or -errno; logs. */
+int capture_open(const char *path, int index, const char *ifname, struct capture **out);
+/* Writes what is left. Accepts NULL. */
+void capture_close(struct capture *capture);
