@@ -180,8 +180,8 @@ static int parse_guard(const char *value, struct machine_net *net)
 	int r = guard_parse(value, &net->edge.guard);
 
 	if (r == -ERANGE)
-		log_error("--net: guard=%s: more than %d addresses (a prefix, as 192.0.2.0/24, is one)",
-			  value, GUARD_ADDRS_MAX);
+		log_error("--net: guard=%s: more than %d addresses (a prefix, as 192.0.2.0/24, is "
+			  "one)", value, GUARD_ADDRS_MAX);
 	else if (r < 0)
 		log_error("--net: guard=%s: neither mac nor addresses (write "
 			  "guard=192.0.2.7+2001:db8::7, each perhaps with /LENGTH)", value);

@@ -204,7 +204,7 @@ static int bring_up_adopted(struct tap *tap, const struct link_info *link,
 
 	tap->index = link->index;
 	tap->net.mtu = link->mtu;
-	edge_clean(tap->nl, link->index, link->name);
+	edge_clean(tap->nl, link);
 	if (!link->up)
 		change.fields |= LINK_SET_UP;
 	if (bridge && link->master != bridge->index) {

@@ -137,8 +137,8 @@ static int open_ring(struct capture *c, int index, const char *ifname)
 	c->socket = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	r = c->socket < 0 ? -errno : make_ring(c, index);
 	if (r == -EPERM)
-		log_error("pcap %s: no right to capture: CAP_NET_RAW is missing (run as root, or leave "
-			  "pcap= out)", c->path);
+		log_error("pcap %s: no right to capture: CAP_NET_RAW is missing (run as root, or "
+			  "leave pcap= out)", c->path);
 	else if (r)
 		log_error("pcap %s: cannot capture at %s: %s%s", c->path, ifname, strerror(-r),
 			  fd_remedy(-r));
@@ -275,7 +275,7 @@ static void frames(void *arg)
 	socklen_t len = sizeof(int);
 	int error;
 
-	/* The interface went down, or away: to ask takes it off, or the watch would fire for ever. */
+	/* The interface went down, or away: asking takes it off, or the watch would fire on. */
 	getsockopt(c->socket, SOL_SOCKET, SO_ERROR, &error, &len);
 	turn(c);
 }

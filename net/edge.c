@@ -37,6 +37,9 @@
 /* What passes at once after a pause: a part of a second. Twice that may wait. */
 #define BURST_DIVISOR 20
 
+/* A port's flag has no number: where the alias is free it says that the flag is ours. */
+#define ISOLATED_ALIAS "minivmm isolated"
+
 #define ALL_KEYS "monitor=, pcap=, guard=, rate= and isolated"
 
 /* What was done, to be undone. */
@@ -46,7 +49,8 @@
 #define DONE_GUARD 8u
 #define DONE_POLICE 16u
 #define DONE_SHAPER 32u
-#define DONE_ISOLATED 64u
+#define DONE_ALIAS 64u
+#define DONE_ISOLATED 128u
 
 struct edge {
 	const char *ifname; /* the net's */
@@ -64,14 +68,15 @@ static int failed(const struct edge *edge, int r, const char *key, const char *w
 	const char *name = edge->ifname;
 
 	if (r == -EPERM)
-		log_error("tap %s: no right to %s: CAP_NET_ADMIN is missing (run as root, or leave %s "
-			  "out)", name, what, key);
+		log_error("tap %s: no right to %s: CAP_NET_ADMIN is missing (run as root, or leave "
+			  "%s out)", name, what, key);
 	else if (r == -ENOENT || r == -EOPNOTSUPP)
-		log_error("tap %s: cannot %s: a module of the kernel is missing (modprobe -a %s, or "
-			  "leave %s out)", name, what, modules, key);
+		log_error("tap %s: cannot %s: a module of the kernel is missing (modprobe -a %s, "
+			  "or leave %s out)", name, what, modules, key);
 	else if (r == -EEXIST || r == -EINVAL)
-		log_error("tap %s: cannot %s: it has tc settings of its own in that place (tc filter "
-			  "show dev %s ingress; tc qdisc show dev %s)", name, what, name, name);
+		log_error("tap %s: cannot %s: it has tc settings of its own in that place (tc "
+			  "filter show dev %s ingress; tc qdisc show dev %s)", name, what, name,
+			  name);
 	else
 		log_error("tap %s: cannot %s: %s", name, what, strerror(-r));
 	return r;
@@ -96,14 +101,15 @@ static int check_monitor(const struct edge *edge, const char *name)
 	struct link_info link;
 
 	if (!strcmp(name, edge->ifname)) {
-		log_error("tap %s: monitor=%s: cannot be its own monitor (name another interface, or "
-			  "one that is not there yet)", edge->ifname, name);
+		log_error("tap %s: monitor=%s: cannot be its own monitor (name another interface, "
+			  "or one that is not there yet)", edge->ifname, name);
 		return -EINVAL;
 	}
 	if (edge->link.master && !link_get(edge->nl, name, &link) &&
 	    link.index == edge->link.master) {
-		log_error("tap %s: monitor=%s: its own bridge, which would send all copies on (name "
-			  "another interface, or one that is not there yet)", edge->ifname, name);
+		log_error("tap %s: monitor=%s: its own bridge, which would send all copies on "
+			  "(name another interface, or one that is not there yet)", edge->ifname,
+			  name);
 		return -EINVAL;
 	}
 	return 0;
@@ -160,6 +166,13 @@ static int add_rate(struct edge *edge, uint64_t rate)
 	return 0;
 }
 
+static int set_alias(struct mnl_socket *nl, int index, const char *alias)
+{
+	const struct link_change change = { .fields = LINK_SET_ALIAS, .alias = alias };
+
+	return link_set(nl, index, &change);
+}
+
 static int set_isolated(struct edge *edge)
 {
 	struct link_info master;
@@ -167,12 +180,14 @@ static int set_isolated(struct edge *edge)
 
 	if (!edge->link.master || link_get_index(edge->nl, edge->link.master, &master) ||
 	    strcmp(master.kind, "bridge")) {
-		log_error("tap %s: isolated: it is on no bridge (add bridge=NAME, or leave isolated "
-			  "out)", edge->ifname);
+		log_error("tap %s: isolated: it is on no bridge (add bridge=NAME, or leave "
+			  "isolated out)", edge->ifname);
 		return -EINVAL;
 	}
 	if (edge->link.isolated)
 		return 0;
+	if (!edge->link.alias[0] && !set_alias(edge->nl, edge->link.index, ISOLATED_ALIAS))
+		edge->done |= DONE_ALIAS;
 	r = link_set_isolated(edge->nl, edge->link.index, true);
 	if (r)
 		return failed(edge, r, "isolated", "isolate it", "bridge");
@@ -242,8 +257,8 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 	if (!asks(opts))
 		return 0;
 	if (!net->ifname[0]) {
-		log_error("net: " ALL_KEYS " need an interface of the host (use bridge= or tap=, or "
-			  "leave them out)");
+		log_error("net: " ALL_KEYS " need an interface of the host (use bridge= or tap=, "
+			  "or leave them out)");
 		return -EINVAL;
 	}
 	edge = calloc(1, sizeof(*edge));
@@ -255,9 +270,11 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 	if (!r)
 		r = find_link(edge);
 	if (!r) {
-		edge_clean(edge->nl, edge->link.index, edge->ifname); /* of fd=, still */
-		r = add_all(edge, opts, mac);
+		edge_clean(edge->nl, &edge->link); /* of fd=, still */
+		r = link_get(edge->nl, edge->ifname, &edge->link);
 	}
+	if (!r)
+		r = add_all(edge, opts, mac);
 	if (r)
 		edge_close(edge);
 	else
@@ -296,6 +313,8 @@ static void take_off(struct edge *edge)
 		note(edge, tc_hook_release(nl, index));
 	if (edge->done & DONE_ISOLATED)
 		note(edge, link_set_isolated(nl, index, false));
+	if (edge->done & DONE_ALIAS)
+		note(edge, set_alias(nl, index, ""));
 }
 
 void edge_close(struct edge *edge)
@@ -309,12 +328,23 @@ void edge_close(struct edge *edge)
 	free(edge);
 }
 
-void edge_clean(struct mnl_socket *nl, int index, const char *ifname)
+static int clean(struct mnl_socket *nl, const struct link_info *link)
 {
-	int r = tc_clean(nl, index);
+	int r = tc_clean(nl, link->index);
+
+	if (r || strcmp(link->alias, ISOLATED_ALIAS))
+		return r;
+	if (link->isolated)
+		r = link_set_isolated(nl, link->index, false);
+	return r ? r : set_alias(nl, link->index, "");
+}
+
+void edge_clean(struct mnl_socket *nl, const struct link_info *link)
+{
+	int r = clean(nl, link);
 
 	if (r && r != -ENODEV)
-		log_warn("tap %s: a minivmm that was killed left filters or a rate on it, and they "
-			 "cannot be taken off: %s (as root: tc qdisc del dev %s clsact; tc qdisc del "
-			 "dev %s root)", ifname, strerror(-r), ifname, ifname);
+		log_warn("tap %s: a minivmm that was killed left filters, a rate or its isolation "
+			 "on it, and they cannot be taken off: %s (start minivmm on it as root "
+			 "once)", link->name, strerror(-r));
 }

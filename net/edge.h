@@ -12,6 +12,7 @@
 #define EDGE_RATE_MAX (1ull << 40)
 
 struct edge;
+struct link_info;
 struct mnl_socket;
 
 /* Names are NULL if not asked for. */
@@ -33,4 +34,4 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 void edge_close(struct edge *edge);
 
 /* Take away what a killed process left on an interface that outlived it. Logs if it cannot. */
-void edge_clean(struct mnl_socket *nl, int index, const char *ifname);
+void edge_clean(struct mnl_socket *nl, const struct link_info *link);

@@ -22,8 +22,8 @@ struct guard {
 };
 
 /*
- * "mac", or addresses, each perhaps with a prefix's length, with + between: 192.0.2.7+2001:db8::/64.
- * 0, -EINVAL or -ERANGE (too many). Silent.
+ * "mac", or addresses, each perhaps with a prefix's length, with + between, as
+ * 192.0.2.7+2001:db8::/64. 0, -EINVAL or -ERANGE (too many). Silent.
  */
 int guard_parse(const char *text, struct guard *out);
 

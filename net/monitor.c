@@ -121,12 +121,12 @@ static bool is_ours(const struct link_info *link)
 static int adopt(const struct link_info *link, struct monitor *out)
 {
 	if (!link->ethernet) {
-		log_error("monitor %s: not an Ethernet interface, so nothing can be copied to it (name "
-			  "another, or one that is not there yet)", link->name);
+		log_error("monitor %s: not an Ethernet interface, so nothing can be copied to it "
+			  "(name another, or one that is not there yet)", link->name);
 		return -EINVAL;
 	}
 	if (!link->up)
-		log_warn("monitor %s: it is down, so nothing will be seen there (ip link set %s up)",
+		log_warn("monitor %s: it is down, so nothing is seen there (ip link set %s up)",
 			 link->name, link->name);
 	*out = (struct monitor){ .index = link->index, .fd = -1 };
 	return 0;
@@ -166,15 +166,15 @@ int monitor_open(struct mnl_socket *nl, const char *name, struct monitor *out)
 	int r = -EAGAIN;
 
 	if (!link_name_valid(name)) {
-		log_error("net: monitor=%s: not an interface name (1 to %d characters, no space, / : "
-			  "%%)", name, IFNAMSIZ - 1);
+		log_error("net: monitor=%s: not an interface name (1 to %d characters, no space, / "
+			  ": %%)", name, IFNAMSIZ - 1);
 		return -EINVAL;
 	}
 	for (int i = 0; r == -EAGAIN && i < TRIES; i++)
 		r = try_open(nl, name, out);
 	if (r == -EAGAIN)
-		log_error("monitor %s: it comes and goes, or another process holds its queues (stop "
-			  "that, or name another)", name);
+		log_error("monitor %s: it comes and goes, or another process holds its queues "
+			  "(stop that, or name another)", name);
 	return r;
 }
 

@@ -154,7 +154,7 @@ int tc_verdict_add(struct mnl_socket *nl, int index, const struct sock_filter *p
 	return link_talk(nl, msg, NULL, NULL);
 }
 
-/* The kernel wants a table of the old kind where it has 32 bits for the rate, but not its content. */
+/* Where the rate has 32 bits the kernel wants a table of the old kind, but not its content. */
 static struct tc_ratespec rate_spec(uint64_t rate)
 {
 	return (struct tc_ratespec){

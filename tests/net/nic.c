@@ -202,9 +202,10 @@ static void put_ip_checksum(uint8_t *ip)
 
 void make_tcp(uint8_t *frame, size_t len, const char *src)
 {
-	static const uint8_t ip_tcp[40] = { 0x45, 0, 0, 0, 0, 1, 0, 0, 64, 6, 0, 0, 192, 0, 2, 7,
-					    192, 0, 2, 8, 0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 1, 0x50,
-					    0x10, 1, 0 };
+	static const uint8_t ip_tcp[40] = {
+		0x45, 0, 0, 0, 0, 1, 0, 0, 64, 6, 0, 0, 192, 0, 2, 7, 192, 0, 2, 8,
+		0, 80, 0, 90, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0,
+	};
 
 	make_frame(frame, len, src, 0);
 	frame[12] = 0x08;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A NIC without a guest, and those who listen to an interface or send into it on the host's side. */
+/* A NIC without a guest, and who listens or sends at an interface on the host's side. */
 #pragma once
 
 #include <stdbool.h>
