@@ -46,6 +46,12 @@ struct net_identity {
 	uint8_t address[6]; /* its own address, or zero */
 };
 
+/* Header and all. */
+struct net_frame {
+	const struct iovec *iov;
+	unsigned int iovcnt;
+};
+
 struct net_ops {
 	/*
 	 * Mandatory. Bytes moved, or -EAGAIN, or -ENODEV (the link is gone for good), or another
@@ -55,6 +61,9 @@ struct net_ops {
 			unsigned int iovcnt);
 	ssize_t (*recv)(struct net *net, unsigned int queue, const struct iovec *iov,
 			unsigned int iovcnt);
+	/* Optional: see net_send. */
+	unsigned int (*send_many)(struct net *net, unsigned int queue,
+				  const struct net_frame *frames, unsigned int count, int *error);
 	/* Mandatory if there are several: frames come by the first `count` queues only, and those
 	 * of a flow by the queue it was last sent on. One, until set. 0, or -errno and as it was.
 	 */
@@ -102,6 +111,17 @@ int net_open(const struct net_options *opts, struct net **out);
 /* Accepts NULL. */
 void net_close(struct net *net);
 void net_identify(const struct net *net, struct net_identity *out);
+
+/*
+ * Send frames, at most NET_SEND_MAX, in order, up to the first that fails. How many went; if not
+ * all, *error is what `send` said to the next.
+ */
+#define NET_SEND_MAX 32u
+unsigned int net_send(struct net *net, unsigned int queue, const struct net_frame *frames,
+		      unsigned int count, int *error);
+/* The same one by one, for back ends. */
+unsigned int net_send_each(struct net *net, unsigned int queue, const struct net_frame *frames,
+			   unsigned int count, int *error);
 
 /* Stable for a VM's name (or NULL), the NIC's number and this host; locally administered. */
 void net_mac_default(uint8_t mac[6], const char *vm_name, unsigned int index);

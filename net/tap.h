@@ -14,6 +14,8 @@ struct tap {
 	bool created;          /* ours to delete */
 	bool up;               /* as last asked */
 	unsigned int attached; /* queues: the first so many */
+	struct batch *batch;   /* once it was wanted, or NULL where there can be none: */
+	bool no_batch;
 	/* Adopted: what to put back. */
 	struct link_change restore;
 	int vnet_hdr_bytes;

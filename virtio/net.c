@@ -181,8 +181,10 @@ static void activate(struct virtio_dev *dev)
 	if (r)
 		log_warn("%s: %s does not take the guest's offloads: %s", dev->name,
 			 net->net->ifname, strerror(-r));
-	for (unsigned int i = 0; i < net->pair_count; i++)
+	for (unsigned int i = 0; i < net->pair_count; i++) {
 		net_rx_init(&net->pairs[i].rx);
+		net_tx_init(&net->pairs[i].tx);
+	}
 	net->pairs_used = 1;
 	if (start_pair(&net->pairs[0]) || net_link_start(net))
 		net_broken(net, NO_WATCH);

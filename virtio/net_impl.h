@@ -64,6 +64,8 @@ struct net_rx {
 	uint8_t spill[NET_FRAME_MAX + 1]; /* + 1: only what is too long fills it */
 };
 
+#define NET_TX_IOV_MAX VQ_IOV_MAX
+
 struct net_tx {
 	struct virtio_net *net;
 	unsigned int pair;             /* also the back end's queue */
@@ -71,6 +73,13 @@ struct net_tx {
 	bool full;                     /* waiting for it */
 	bool deferred;                 /* `turn` is on its way */
 	struct loop_op turn;
+
+	/* The batch: chains popped, those from `first` on not sent yet. */
+	unsigned int first, count, iov_count;
+	uint16_t heads[NET_SEND_MAX];
+	uint32_t bytes[NET_SEND_MAX];
+	struct net_frame frames[NET_SEND_MAX];
+	struct iovec iov[NET_TX_IOV_MAX];
 };
 
 struct net_pair {
@@ -127,6 +136,7 @@ int net_rx_start(struct net_rx *rx);
 void net_rx_stop(struct net_rx *rx);
 void net_rx_kick(struct net_rx *rx);
 
+void net_tx_init(struct net_tx *tx);
 int net_tx_start(struct net_tx *tx);
 /* A turn may still be on its way: net->turns. */
 void net_tx_stop(struct net_tx *tx);

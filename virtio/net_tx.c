@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Frames from the guest (5.1.6.2): pop, send, push. */
+/*
+ * Frames from the guest (5.1.6.2): popped into a batch, sent, pushed.
+ *
+ * A batch is what the ring holds, up to a limit, so it waits for nothing; the back end may send
+ * it in one system call. What it has no room for stays popped, and goes first once there is.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -21,33 +26,6 @@ static void drop(struct net_tx *tx, int r)
 	else
 		log_guest(&net->drop_limit, "%s: frame dropped: %s", net->dev.name,
 			  r == -EINVAL ? "the guest's header or size is wrong" : strerror(-r));
-}
-
-/* 0: the chain can be returned. -EAGAIN: later. */
-static int send_chain(struct net_tx *tx, const struct vq_chain *chain)
-{
-	struct virtio_net *net = tx->net;
-	ssize_t r;
-
-	if (net->lost) {
-		r = -ENODEV;
-	} else if (chain->out_bytes < NET_HDR_BYTES + NET_ETH_BYTES ||
-		   chain->out_bytes > NET_FRAME_MAX) {
-		r = -EINVAL;
-	} else {
-		r = net->net->ops->send(net->net, tx->pair, chain->iov, chain->out_count);
-		if (r == -EAGAIN)
-			return -EAGAIN;
-		if (r == -ENODEV)
-			net_lost(net);
-	}
-	if (r < 0) {
-		drop(tx, (int)r);
-		return 0;
-	}
-	run_count(&net->live->tx.frames, 1);
-	run_count(&net->live->tx.bytes, chain->out_bytes - NET_HDR_BYTES);
-	return 0;
 }
 
 static void wait_for_room(struct net_tx *tx)
@@ -74,38 +52,115 @@ static void defer(struct net_tx *tx)
 	loop_defer(tx->net->dev.loop, &tx->turn);
 }
 
-/* One chain. 1: go on; 0: not now; -EPROTO: broken. */
-static int send_next(struct net_tx *tx, struct virtqueue *vq)
+/* --- the batch --- */
+
+/* False: no room for it; never if the batch is empty. */
+static bool append(struct net_tx *tx, const struct vq_chain *chain)
+{
+	struct iovec *iov = tx->iov + tx->iov_count;
+
+	if (tx->iov_count + chain->out_count > NET_TX_IOV_MAX)
+		return false;
+	memcpy(iov, chain->iov, chain->out_count * sizeof(*iov));
+	tx->frames[tx->count] = (struct net_frame){ iov, chain->out_count };
+	tx->heads[tx->count] = chain->head;
+	tx->bytes[tx->count++] = (uint32_t)chain->out_bytes;
+	tx->iov_count += chain->out_count;
+	return true;
+}
+
+static bool is_frame(const struct vq_chain *chain)
+{
+	return chain->out_bytes >= NET_HDR_BYTES + NET_ETH_BYTES &&
+	       chain->out_bytes <= NET_FRAME_MAX;
+}
+
+/* Fill the batch. 1: there may be more; 0: no, and the guest will kick; -EPROTO. */
+static int gather(struct net_tx *tx, struct virtqueue *vq, unsigned int *budget)
 {
 	struct vq_chain chain;
-	int r = vq_pop(vq, &chain);
+	int r;
 
-	if (r == 0)
-		return vq_arm(vq);
-	if (r < 0)
-		return r;
-	if (send_chain(tx, &chain) == -EAGAIN) {
-		vq_unpop(vq);
-		wait_for_room(tx);
-		return 0;
+	while (*budget && tx->count < NET_SEND_MAX) {
+		r = vq_pop(vq, &chain);
+		if (r == 0 && vq_arm(vq))
+			continue;
+		if (r < 1)
+			return r;
+		if (tx->net->lost || !is_frame(&chain)) {
+			drop(tx, -EINVAL);
+			vq_push(vq, chain.head, 0);
+		} else if (!append(tx, &chain)) {
+			vq_unpop(vq);
+			return 1;
+		}
+		--*budget;
 	}
-	vq_push(vq, chain.head, 0);
 	return 1;
+}
+
+/* The first of the batch is done with. */
+static void return_first(struct net_tx *tx, struct virtqueue *vq)
+{
+	vq_push(vq, tx->heads[tx->first++], 0);
+	if (tx->first == tx->count)
+		tx->first = tx->count = tx->iov_count = 0;
+}
+
+static void return_sent(struct net_tx *tx, struct virtqueue *vq, unsigned int count)
+{
+	for (; count; count--) {
+		run_count(&tx->net->live->tx.frames, 1);
+		run_count(&tx->net->live->tx.bytes, tx->bytes[tx->first] - NET_HDR_BYTES);
+		return_first(tx, vq);
+	}
+}
+
+/* All of it goes, but what is no good is dropped. False: the rest has to wait for room. */
+static bool send_batch(struct net_tx *tx, struct virtqueue *vq)
+{
+	struct virtio_net *net = tx->net;
+	unsigned int at_once = NET_SEND_MAX;
+
+	while (tx->count) {
+		unsigned int wanted = MIN(tx->count - tx->first, at_once), sent = 0;
+		int error = -ENODEV;
+
+		if (!net->lost)
+			sent = net_send(net->net, tx->pair, tx->frames + tx->first, wanted,
+					&error);
+		return_sent(tx, vq, sent);
+		if (sent == wanted)
+			continue;
+		if (error == -EAGAIN) {
+			wait_for_room(tx);
+			return false;
+		}
+		if (error == -ENODEV)
+			net_lost(net);
+		drop(tx, error);
+		return_first(tx, vq);
+		at_once = 1; /* or each bad one would have those behind it handed in once more */
+	}
+	return true;
 }
 
 static void run(struct net_tx *tx)
 {
 	struct virtio_dev *dev = &tx->net->dev;
 	struct virtqueue *vq = dev->queues[NET_QUEUE_TX(tx->pair)].vq;
+	unsigned int budget = NET_BUDGET;
 	int r = 1;
 
 	vq_disarm(vq);
-	for (unsigned int i = 0; r == 1 && i < NET_BUDGET; i++)
-		r = send_next(tx, vq);
+	while (r == 1 && budget && send_batch(tx, vq))
+		r = gather(tx, vq, &budget);
+	if (!tx->full)
+		send_batch(tx, vq);
 	virtio_publish(dev, NET_QUEUE_TX(tx->pair));
 	if (r < 0)
 		net_broken(tx->net, vq_error(vq));
-	else if (r == 1)
+	else if (r == 1 && !tx->full)
 		defer(tx);
 	else if (!tx->full)
 		flush(tx);
@@ -133,12 +188,17 @@ static void room(void *arg)
 	run(tx);
 }
 
+void net_tx_init(struct net_tx *tx)
+{
+	tx->first = tx->count = tx->iov_count = 0;
+	tx->turn.done = turn;
+}
+
 int net_tx_start(struct net_tx *tx)
 {
 	struct virtio_dev *dev = &tx->net->dev;
 
 	tx->full = false;
-	tx->turn.done = turn;
 	if (!dev->queues[NET_QUEUE_TX(tx->pair)].vq)
 		return 0;
 	tx->room_watch = loop_watch_ready(dev->loop, tx->net->net->fds[tx->pair], POLLOUT, room,

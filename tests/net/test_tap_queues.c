@@ -186,6 +186,65 @@ static void flows_come_by_the_queue_they_went_by(void **state)
 	net_close(many);
 }
 
+static void fill_frames(uint8_t data[][72], struct iovec (*iov)[2], struct net_frame *frames)
+{
+	static const uint8_t macs[] = "\2\0\0\0\0\1\2\0\0\0\0\2";
+
+	for (uint8_t i = 0; i < NET_SEND_MAX; i++) {
+		make_datagram(data[i], macs, 100, i);
+		iov[i][0] = (struct iovec){ data[i], 12 };
+		iov[i][1] = (struct iovec){ data[i] + 12, 60 };
+		frames[i] = (struct net_frame){ iov[i], 2 };
+	}
+}
+
+/* The next datagrams are those to `from`, and on to before `to`. */
+static void come_in_order(struct net *net, unsigned int from, unsigned int to)
+{
+	uint8_t frame[2048];
+	struct iovec iov = { frame, sizeof(frame) };
+
+	for (unsigned int tries = 0; from < to && tries < 2000; tries++) {
+		while (net->ops->recv(net, 0, &iov, 1) == 72)
+			if (frame[24] == 8 && frame[12 + 29] == 100)
+				assert_int_equal(frame[12 + 33], from++);
+		usleep(1000);
+	}
+	assert_int_equal(from, to);
+}
+
+static void sends_many_in_order(void **state)
+{
+	uint8_t data[NET_SEND_MAX][72];
+	struct iovec iov[NET_SEND_MAX][2];
+	struct net_frame frames[NET_SEND_MAX];
+	struct net *a, *b;
+	int error = 0;
+
+	assert_true(netns_run(BRIDGE_UP));
+	a = open_ok("first", "br0");
+	b = open_ok("second", "br0");
+	fill_frames(data, iov, frames);
+	for (unsigned int count = 1; count <= NET_SEND_MAX; count++) {
+		assert_int_equal(net_send(a, 0, frames, count, &error), count);
+		come_in_order(b, 0, count);
+	}
+	assert_int_equal(error, 0);
+	/* Up to the first that is none. */
+	for (unsigned int count = 3; count < NET_SEND_MAX; count += 13) {
+		data[2][1] = 0x7f;
+		assert_int_equal(net_send(a, 0, frames, count, &error), 2);
+		assert_int_equal(error, -EINVAL);
+		data[2][1] = 0;
+		come_in_order(b, 0, 2);
+	}
+	assert_true(netns_run("ip link del dev first"));
+	assert_int_equal(net_send(a, 0, frames, NET_SEND_MAX, &error), 0);
+	assert_int_equal(error, -ENODEV);
+	net_close(a);
+	net_close(b);
+}
+
 int main(void)
 {
 	const char *missing = netns_missing();
@@ -196,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup(takes_files_of_queues, netns_enter),
 		cmocka_unit_test_setup(refuses_wrong_files_of_queues, netns_enter),
 		cmocka_unit_test_setup(flows_come_by_the_queue_they_went_by, netns_enter),
+		cmocka_unit_test_setup(sends_many_in_order, netns_enter),
 	};
 
 	if (missing) {

@@ -28,6 +28,7 @@ struct fake_net {
 	atomic_int queues_error; /* what setting them gives */
 	atomic_uint sends;     /* attempts */
 	atomic_uint in_part;   /* flush so many times says that a frame is not whole yet */
+	atomic_uint at_once;   /* the most frames handed in together */
 	atomic_uint offloads;  /* as last set */
 	atomic_uint filters;   /* set so many times */
 	unsigned int filter_count; /* as last set */
@@ -46,6 +47,16 @@ static inline ssize_t fake_net_send(struct net *net, unsigned int queue, const s
 		return -ENODEV;
 	len = writev(net->fds[queue], iov, (int)iovcnt);
 	return len < 0 ? -errno : len;
+}
+
+static inline unsigned int fake_net_send_many(struct net *net, unsigned int queue,
+					      const struct net_frame *frames, unsigned int count,
+					      int *error)
+{
+	struct fake_net *fake = CONTAINER_OF(net, struct fake_net, net);
+
+	fake->at_once = MAX(fake->at_once, count);
+	return net_send_each(net, queue, frames, count, error);
 }
 
 static inline ssize_t fake_net_recv(struct net *net, unsigned int queue, const struct iovec *iov,
@@ -132,6 +143,7 @@ static inline void fake_net_destroy(struct net *net)
 static const struct net_ops fake_net_ops = {
 	.send = fake_net_send,
 	.recv = fake_net_recv,
+	.send_many = fake_net_send_many,
 	.set_queues = fake_net_set_queues,
 	.flush = fake_net_flush,
 	.set_offload = fake_net_set_offload,

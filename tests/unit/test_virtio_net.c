@@ -164,6 +164,49 @@ static void goes_on_with_a_frame_in_part(void **state)
 	assert_int_equal(t->fake.in_part, 0);
 }
 
+/* What is there goes together, and what is bad among it alone is lost. */
+static void sends_many_at_once(void **state)
+{
+	struct test *t = *state;
+
+	start_sized(t, F(VIRTIO_RING_F_EVENT_IDX), 256);
+	for (unsigned int i = 0; i < 40; i++)
+		guest_sends(t, i, BUF_GPA + i * 4096, i % 5 == 3 ? 20 : 100 + i, 30);
+	kick(t, TX);
+	for (unsigned int i = 0; i < 40; i++) {
+		if (i % 5 != 3)
+			network_gets(t, i, 100 + i);
+		wait_used(t, TX);
+	}
+	assert_int_equal(t->fake.at_once, NET_SEND_MAX);
+	assert_int_equal(stats(t).tx_frames, 32);
+	assert_int_equal(stats(t).tx_dropped, 8);
+}
+
+/* Frames of many descriptors each: more than a batch has room for. */
+static void sends_many_of_many_pieces(void **state)
+{
+	struct test *t = *state;
+	struct ring_buf bufs[60];
+
+	start_sized(t, F(VIRTIO_RING_F_INDIRECT_DESC), 64);
+	for (unsigned int i = 0; i < 40; i++) {
+		for (unsigned int j = 0; j < 60; j++)
+			bufs[j] = (struct ring_buf){ BUF_GPA + i * 1024 + j, 1 };
+		memset(at(t, BUF_GPA + i * 1024), 0, HDR);
+		for (unsigned int j = HDR; j < 60; j++)
+			at(t, BUF_GPA + i * 1024)[j] = pattern(i, j);
+		ring_add_indirect(&t->rings[TX], 0x80000 + i * 1024, bufs, 60, 0);
+	}
+	kick(t, TX);
+	for (unsigned int i = 0; i < 40; i++) {
+		network_gets(t, i, 60);
+		wait_used(t, TX);
+	}
+	assert_int_equal(t->fake.at_once, 1024 / 60);
+	assert_int_equal(stats(t).tx_frames, 40);
+}
+
 static void turns_follow_each_other(void **state)
 {
 	struct test *t = *state;
@@ -349,6 +392,8 @@ int main(void)
 		TEST(drops_what_is_no_frame),
 		TEST(waits_for_room),
 		TEST(goes_on_with_a_frame_in_part),
+		TEST(sends_many_at_once),
+		TEST(sends_many_of_many_pieces),
 		TEST(turns_follow_each_other),
 		TEST(resets_at_any_time),
 		TEST(resets_between_turns),

@@ -333,7 +333,7 @@ static void a_flood_leaves_others_their_turns(void **state)
 	start_sized(t, MQ_FEATURES, 256);
 	assert_int_equal(use_pairs(t, 2), VIRTIO_NET_OK);
 	assert_int_equal(pthread_create(&thread, NULL, flood_pair_0, &flood), 0);
-	for (unsigned int i = 0; i < 200; i++) {
+	for (unsigned int i = 0; i < 200 || stats(t).tx_dropped < 1000; i++) {
 		guest_offers_to(t, 1, page(1), 1526);
 		kick(t, RX_OF(1));
 		network_sends_to(t, 1, i, 300);
@@ -345,7 +345,6 @@ static void a_flood_leaves_others_their_turns(void **state)
 	}
 	atomic_store(&flood.end, true);
 	pthread_join(thread, NULL);
-	assert_true(stats(t).tx_dropped > 256);
 }
 
 int main(void)
