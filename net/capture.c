@@ -42,6 +42,7 @@
 #define FRAME_BYTES 2048u /* for the kernel's arithmetic; blocks are filled without gaps */
 #define RETIRE_MS 50
 #define TURN_BLOCKS 8u /* then a stop is heard */
+#define LAST_S 2u /* for what is left at the end */
 #define NS_PER_S 1000000000ull
 
 /* A frame takes more besides its data in the ring than in the file. */
@@ -177,13 +178,17 @@ static void put_frame(struct capture *c, const struct tpacket3_hdr *hdr)
 	c->len += pcapng_put_frame(c->buf + c->len, &frame);
 }
 
-static void put_counts(struct capture *c)
+static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	c->len += pcapng_put_counts(c->buf + c->len, &c->counts,
-				    (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec);
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void put_counts(struct capture *c)
+{
+	c->len += pcapng_put_counts(c->buf + c->len, &c->counts, now_ns(CLOCK_REALTIME));
 }
 
 /* The kernel's counters start again each time they are read. */
@@ -375,20 +380,32 @@ int capture_open(const char *path, int index, const char *ifname, struct capture
 	return r;
 }
 
+/* A FIFO's reader is given some time, and no more. */
+static int flush_until(struct capture *c, uint64_t end_ns)
+{
+	struct pollfd pfd = { .fd = c->file, .events = POLLOUT };
+	int r;
+
+	while ((r = flush(c)) == -EAGAIN && now_ns(CLOCK_MONOTONIC) < end_ns)
+		poll(&pfd, 1, RETIRE_MS);
+	return r;
+}
+
 /* What came last is in a block that becomes ours by the clock. */
 static void write_rest(struct capture *c)
 {
+	uint64_t end_ns = now_ns(CLOCK_MONOTONIC) + LAST_S * NS_PER_S;
 	struct pollfd pfd = { .fd = c->socket, .events = POLLIN };
 	int r;
 
 	poll(&pfd, 1, 2 * RETIRE_MS);
-	r = flush(c);
+	r = flush_until(c, end_ns);
 	for (unsigned int i = 0; !r && i < RING_BLOCKS && take_block(c); i++)
-		r = flush(c);
+		r = flush_until(c, end_ns);
 	if (!r) {
 		count(c);
 		put_counts(c);
-		r = flush(c);
+		r = flush_until(c, end_ns);
 	}
 	if (r && r != -EAGAIN) /* a FIFO nobody reads has been full for long */
 		give_up(c, r);

@@ -190,6 +190,20 @@ static void has_many_frames(void **state)
 	assert_true(received >= 700);
 }
 
+/* Until it has had nothing to read for a while. */
+static void wait_for_reader(void)
+{
+	char copy[80];
+	struct stat st = { 0 };
+	off_t before;
+
+	snprintf(copy, sizeof(copy), "%s.copy", path);
+	do {
+		before = st.st_size;
+		usleep(1000000);
+	} while (stat(copy, &st) < 0 || st.st_size > before);
+}
+
 /* A FIFO that nobody reads is the slowest of disks: the machine goes on, and the count tells. */
 static void never_waits(void **state)
 {
@@ -217,7 +231,7 @@ static void never_waits(void **state)
 		execlp("cat", "cat", (char *)NULL);
 		_exit(1);
 	}
-	usleep(1500000);
+	wait_for_reader();
 	nic_close(&nic);
 	said = stderr_end();
 	assert_int_equal(waitpid(reader, NULL, 0), reader);
