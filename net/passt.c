@@ -32,6 +32,7 @@
 
 #define START_MS 10000
 #define END_MS 1000
+#define SOCKET_BYTES (4 << 20) /* a TCP window; more would only be latency */
 
 /* What the child has open beside /dev/null, in the order of its numbers. */
 enum {
@@ -98,10 +99,10 @@ struct command {
 static void make_command(const struct net_options *opts, struct command *command)
 {
 	static const char *const fixed[] = { "passt", "--foreground", "--quiet", "--fd", "3",
-					     "--pid", "/proc/self/fd/4", "--mtu", "65520" };
+					     "--pid", "/proc/self/fd/4", "--mtu", "16384" };
 	const char **arg = mempcpy(command->argv, fixed, sizeof(fixed));
 
-	_Static_assert(CHILD_SOCKET == 3 && CHILD_READY == 4 && PASST_MTU == 65520, "as in fixed");
+	_Static_assert(CHILD_SOCKET == 3 && CHILD_READY == 4 && PASST_MTU == 16384, "as in fixed");
 	for (unsigned int i = 0; i < opts->forward_count; i++) {
 		const struct net_forward *f = &opts->forwards[i];
 
@@ -142,12 +143,25 @@ struct ends {
 	int messages[2], socket[2], ready[2];
 };
 
+/*
+ * passt drops what its end has no room for, and sends it again only when a timer has run out. The
+ * kernel gives as much as it allows (net.core.wmem_max). Our end needs no more than it has: we
+ * can wait.
+ */
+static void make_room(int socket)
+{
+	int bytes = SOCKET_BYTES;
+
+	setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static int make_ends(struct ends *ends)
 {
 	if (pipe2(ends->messages, O_CLOEXEC | O_NONBLOCK) < 0 ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends->socket) < 0 ||
 	    pipe2(ends->ready, O_CLOEXEC) < 0)
 		return -errno;
+	make_room(ends->socket[1]);
 	/* It opens this by name, and may be nobody by then. */
 	return fchmod(ends->ready[1], 0622) < 0 ? -errno : 0;
 }

@@ -171,6 +171,22 @@ def qemu_successes(kernel, spec):
 
 
 @pytest.fixture
+def namespace():
+    """One whose outside is 192.0.2.0/24, gone after the test; the command that enters it."""
+    name = "mvtest%d" % (os.getpid() % 10000)
+    enter = ["ip", "netns", "exec", name]
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        for command in ("link set lo up", "link add outside type bridge",
+                        "addr add 192.0.2.2/24 dev outside", "link set outside up",
+                        "route add default via 192.0.2.1"):
+            subprocess.run([*enter, "ip", *command.split()], check=True)
+        yield enter
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture
 def bridge():
     """A bridge with an address of the host on it, gone after the test."""
     name = "mvtest%d" % (os.getpid() % 10000)

@@ -34,7 +34,8 @@ class Ended(AssertionError):
 
 
 def minivmm_argv(spec):
-    argv = [MINIVMM, "--kernel", spec["kernel"], "--mem", spec["mem"], "--cpus", str(spec["cpus"])]
+    argv = [*spec["prefix"], MINIVMM, "--kernel", spec["kernel"], "--mem", spec["mem"],
+            "--cpus", str(spec["cpus"])]
     if spec["initrd"]:
         argv += ["--initrd", spec["initrd"]]
     if spec["cmdline"] is not None:
@@ -74,10 +75,10 @@ class VM:
     """Use as a context manager: whatever happens, it is gone afterwards."""
 
     def __init__(self, kernel, initrd=None, cmdline=None, disks=(), nets=(), mem="512M", cpus=1,
-                 reboots=False, options=(), log=None):
+                 reboots=False, options=(), prefix=(), log=None):
         self.spec = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline, "disks": list(disks),
                      "nets": list(nets), "mem": mem, "cpus": cpus, "reboots": reboots,
-                     "options": list(options)}
+                     "options": list(options), "prefix": list(prefix)}
         self.log = log
         self.seen = ""
         self.process = None

@@ -155,7 +155,7 @@ def echo(host, prefix=()):
     """Address by DHCP; a server on the host's loopback; a host's port forwarded; any size."""
     enter_namespace()
     with Guest(host, "user,hostfwd=udp:127.0.0.1:7777:7", prefix) as guest:
-        for line in (f"address {ADDRESS}\r?\n", f"router {ROUTER}\r?\n", "mtu 65520\r?\n",
+        for line in (f"address {ADDRESS}\r?\n", f"router {ROUTER}\r?\n", "mtu 16384\r?\n",
                      "server says welcome\r?\n"):
             check(re.search(line, guest.text), guest.text)
         exchange(7777, [1, 2, 18, 19, 1000, 1472, 1473, 4000, 20000, 36000, 65000])

@@ -145,10 +145,10 @@ static void starts_it(void **state)
 	net = open_ok(&opts);
 	read_text(args_path, text, sizeof(text));
 	snprintf(want, sizeof(want), "--foreground --quiet --fd 3 --pid /proc/self/fd/4 "
-		 "--mtu 65520 --tcp-ports 2222:22 --udp-ports 127.0.0.1/53:5353\nfds\n"
+		 "--mtu 16384 --tcp-ports 2222:22 --udp-ports 127.0.0.1/53:5353\nfds\n"
 		 "/dev/null\n/dev/null\n");
 	assert_string_equal(text, want);
-	assert_int_equal(net->mtu, 65520);
+	assert_int_equal(net->mtu, 16384);
 	assert_int_equal(net->offloads, 0);
 	assert_string_equal(net->ifname, "");
 	assert_false(has_ended());

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -307,7 +308,7 @@ static ssize_t send_frame(struct test *t, unsigned int seed, size_t len)
 
 /* Read at most `max` bytes of what was sent; whole frames are checked off. */
 struct reader {
-	size_t bytes;
+	size_t bytes, total;
 	unsigned int seed;
 };
 
@@ -320,6 +321,7 @@ static bool peer_reads(struct test *t, struct reader *reader, size_t max)
 	if (n <= 0)
 		return false;
 	reader->bytes += (size_t)n;
+	reader->total += (size_t)n;
 	while (reader->bytes >= PREFIX) {
 		assert_int_equal(wire[0] | wire[1], 0);
 		len = (size_t)wire[2] << 8 | wire[3];
@@ -360,7 +362,8 @@ static void full_socket(void **state)
 	struct test *t = *state;
 	struct reader reader = { 0 };
 	unsigned int taken = 0, again = 0, in_part = 0;
-	int small = 4096;
+	int small = 4096, waiting;
+	size_t total = 0;
 
 	assert_int_equal(setsockopt(t->net->fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	while (taken < 2000) {
@@ -372,10 +375,15 @@ static void full_socket(void **state)
 		} else {
 			assert_int_equal(r, HDR + len);
 			taken++;
+			total += PREFIX + len;
 			in_part += t->net->ops->flush(t->net) == -EAGAIN;
 		}
 		if (rand() % 2)
 			peer_reads(t, &reader, 1 + (size_t)rand() % 5000);
+		if (t->net->ops->flush(t->net) == 0) { /* then it is all with the peer */
+			assert_int_equal(ioctl(t->peer, FIONREAD, &waiting), 0);
+			assert_int_equal(reader.total + (size_t)waiting, total);
+		}
 	}
 	assert_true(again > 100 && in_part > 100);
 	while (peer_reads(t, &reader, 700))
