@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -27,6 +28,9 @@ class Host:
     """Where minivmm and the guests are, and a folder that goes away with the test."""
 
     def __init__(self, minivmm, guests, sanitized, without_io_uring=None):
+        # Whatever a nohup or a script around us ignores: minivmm would ignore it, too.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self.minivmm = minivmm
         self.without_io_uring = without_io_uring
         self.guests = pathlib.Path(guests)

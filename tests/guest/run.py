@@ -10,7 +10,6 @@ Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
 
 import argparse
 import os
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
@@ -38,9 +37,6 @@ def main():
     parser.add_argument("case", choices=sorted(CASES))
     args = parser.parse_args()
 
-    # Whatever a nohup or a script around us ignores: minivmm would ignore it, too.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not harness.kvm_usable():
         print("SKIP: no access to /dev/kvm")
         return 77
