@@ -59,10 +59,19 @@ static struct batch *batch_of(struct tap *tap)
 	return tap->batch;
 }
 
+/* A TAP takes no writes that must not wait before Linux 6.4. */
+static void forget_batch(struct tap *tap)
+{
+	batch_destroy(tap->batch);
+	tap->batch = NULL;
+	tap->no_batch = true;
+}
+
 static unsigned int send_many(struct net *net, unsigned int queue, const struct net_frame *frames,
 			      unsigned int count, int *error)
 {
-	struct batch *batch = count >= BATCH_MIN ? batch_of(to_tap(net)) : NULL;
+	struct tap *tap = to_tap(net);
+	struct batch *batch = count >= BATCH_MIN ? batch_of(tap) : NULL;
 	unsigned int sent;
 
 	if (!batch)
@@ -70,6 +79,10 @@ static unsigned int send_many(struct net *net, unsigned int queue, const struct 
 	for (unsigned int i = 0; i < count; i++)
 		batch_writev(batch, net->fds[queue], frames[i].iov, frames[i].iovcnt);
 	sent = batch_run(batch, error);
+	if (sent < count && *error == -EOPNOTSUPP) {
+		forget_batch(tap);
+		return sent + net_send_each(net, queue, frames + sent, count - sent, error);
+	}
 	if (sent < count)
 		*error = failure(-*error);
 	return sent;

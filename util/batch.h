@@ -20,6 +20,7 @@ void batch_destroy(struct batch *batch);
 void batch_writev(struct batch *batch, int fd, const struct iovec *iov, unsigned int iovcnt);
 /*
  * Do what was asked for, at most BATCH_MAX, in order and up to the first that fails. How many were
- * done; if not all, *error is the next one's -errno, and those behind it were not tried.
+ * done; if not all, *error is the next one's -errno, and those behind it were not tried. -EOPNOTSUPP
+ * is also what a file says whose driver knows no write that never waits.
  */
 unsigned int batch_run(struct batch *batch, int *error);

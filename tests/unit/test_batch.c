@@ -105,22 +105,32 @@ static void ends_where_there_is_no_room(void **state)
 	}
 }
 
-static void ends_at_the_first_that_fails(void **state)
+static void ends_at(struct test *t, int fd, int want)
 {
-	struct test *t = *state;
-	int error, readable = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int error;
 
 	for (unsigned int bad = 0; bad < 8; bad++) {
 		error = 0;
 		for (unsigned int i = 0; i < 8; i++)
-			add(t, i, i == bad ? readable : t->fds[0], (int)i);
+			add(t, i, i == bad ? fd : t->fds[0], (int)i);
 		assert_int_equal(batch_run(t->batch, &error), bad);
-		assert_int_equal(error, -EBADF);
+		assert_int_equal(error, want);
 		for (unsigned int i = 0; i < bad; i++)
 			gets(t, (int)i);
 		gets_nothing(t);
 	}
-	close(readable);
+	close(fd);
+}
+
+static void ends_at_the_first_that_fails(void **state)
+{
+	ends_at(*state, open("/dev/null", O_RDONLY | O_CLOEXEC), -EBADF);
+}
+
+/* As a TAP was before Linux 6.4. */
+static void ends_at_a_file_that_may_wait(void **state)
+{
+	ends_at(*state, open("/proc/self/comm", O_WRONLY | O_CLOEXEC), -EOPNOTSUPP);
 }
 
 int main(void)
@@ -129,6 +139,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(writes_in_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_where_there_is_no_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(ends_at_the_first_that_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(ends_at_a_file_that_may_wait, setup, teardown),
 	};
 	struct batch *batch;
 
