@@ -10,9 +10,9 @@ struct passt;
 
 /*
  * What passt tells the guest. It sends many frames of TCP at once, and of the largest (65520)
- * only a few fit into a socket that net.core.wmem_max keeps at its default: downloads through it
- * came at a tenth of the speed they have with these, uploads at 1.5 times. A datagram that is
- * longer still comes in one frame, and is passed on so.
+ * only a few fit into a socket that net.core.wmem_max keeps at its default: downloads came at
+ * a fifth of the speed they have with these, uploads at 1.5 times. A datagram that is longer
+ * still comes in one frame, and is passed on so.
  */
 #define PASST_MTU 16384u
 
