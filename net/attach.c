@@ -148,6 +148,9 @@ static int attach(struct tap *tap, const struct net_options *opts, const struct 
 		net->fds[net->queue_count++] = r;
 		if (ioctl(r, TUNSETIFF, &req) < 0)
 			return not_attached(-errno, req.ifr_name, opts, link);
+		/* Or any user could open a queue of his own, and get some of the guest's frames. */
+		if (!link && ioctl(r, TUNSETOWNER, (unsigned long)geteuid()) < 0)
+			return not_attached(-errno, req.ifr_name, opts, link);
 		tap->created = !link;
 		req.ifr_flags = (short)(req.ifr_flags & ~IFF_TUN_EXCL); /* now it exists */
 	}
