@@ -148,12 +148,12 @@ static int attach(struct tap *tap, const struct net_options *opts, const struct 
 		net->fds[net->queue_count++] = r;
 		if (ioctl(r, TUNSETIFF, &req) < 0)
 			return not_attached(-errno, req.ifr_name, opts, link);
-		/* Or any user could open a queue of his own, and get some of the guest's frames. */
-		if (!link && ioctl(r, TUNSETOWNER, (unsigned long)geteuid()) < 0)
-			return not_attached(-errno, req.ifr_name, opts, link);
 		tap->created = !link;
 		req.ifr_flags = (short)(req.ifr_flags & ~IFF_TUN_EXCL); /* now it exists */
 	}
+	/* Or any user could open a queue of his own, and get some of the guest's frames. */
+	if (tap->created && ioctl(net->fds[0], TUNSETOWNER, (unsigned long)geteuid()) < 0)
+		return not_attached(-errno, req.ifr_name, opts, link);
 	memcpy(net->ifname, req.ifr_name, IFNAMSIZ);
 	net->ifname[IFNAMSIZ - 1] = 0;
 	return 0;
@@ -187,6 +187,8 @@ static int bring_up_created(struct tap *tap, const struct link_info *bridge)
 		log_error("tap %s: %s", tap->net.ifname, strerror(-r));
 		return r;
 	}
+	if (link.tun_multi_queue && link.tun_queues != tap->net.queue_count)
+		return busy(link.name); /* somebody got in before it was ours alone */
 	tap->index = link.index;
 	memcpy(change.addr, link.addr, sizeof(change.addr));
 	change.addr[0] = 0xfe;

@@ -148,8 +148,9 @@ static void parse_tun(const struct nlattr *data, struct link_info *link)
 				link->tun_persist = mnl_attr_get_u8(attr);
 			break;
 		case IFLA_TUN_NUM_QUEUES:
+		case IFLA_TUN_NUM_DISABLED_QUEUES:
 			if (!mnl_attr_validate(attr, MNL_TYPE_U32))
-				link->tun_queues = mnl_attr_get_u32(attr);
+				link->tun_queues += mnl_attr_get_u32(attr);
 			break;
 		}
 	}

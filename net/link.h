@@ -29,7 +29,7 @@ struct link_info {
 	uint8_t tun_type;        /* IFF_TUN or IFF_TAP */
 	bool tun_multi_queue;    /* IFF_MULTI_QUEUE */
 	bool tun_persist;        /* stays when its last queue goes */
-	unsigned int tun_queues; /* attached by somebody */
+	unsigned int tun_queues; /* opened by somebody, attached or not */
 	struct link_traffic rx, tx;
 	/* Where kind is "bridge": */
 	bool stp;                      /* the kernel's spanning tree is on */

@@ -39,6 +39,41 @@ static void makes_queues(void **state)
 	net_close(net);
 }
 
+/* Another user gets no queue, and none of the guest's frames. */
+static void keeps_others_out(void **state)
+{
+	struct ifreq req = { .ifr_name = "q", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+							   IFF_MULTI_QUEUE };
+	struct net *net = open_queues("q", 2, 0);
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (setresuid(65534, 65534, 65534) < 0)
+			_exit(1);
+		_exit(ioctl(fd, TUNSETIFF, &req) == 0 || errno != EPERM ? 2 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(fd);
+	net_close(net);
+}
+
+/* Nobody could tell who has a queue that was set aside. */
+static void takes_no_tap_with_a_queue_set_aside(void **state)
+{
+	const int flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+	struct net_options opts = { .tap = "several", .queues = 2 };
+	struct ifreq detach = { .ifr_flags = IFF_DETACH_QUEUE };
+	int fd = open_tap("several", flags);
+
+	assert_int_equal(ioctl(fd, TUNSETPERSIST, 1), 0);
+	assert_int_equal(ioctl(fd, TUNSETQUEUE, &detach), 0);
+	assert_true(shown("several", "numqueues 0 numdisabled 1"));
+	open_fails(&opts, -EBUSY, "tap several: in use by another process", NULL);
+	close(fd);
+}
+
 /* Without queues= it is what the machine would like, where that can be had. */
 static void takes_the_queues_there_can_be(void **state)
 {
@@ -250,6 +285,8 @@ int main(void)
 	const char *missing = netns_missing();
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(makes_queues, netns_enter),
+		cmocka_unit_test_setup(keeps_others_out, netns_enter),
+		cmocka_unit_test_setup(takes_no_tap_with_a_queue_set_aside, netns_enter),
 		cmocka_unit_test_setup(takes_the_queues_there_can_be, netns_enter),
 		cmocka_unit_test_setup(turns_queues_on_without_rights, netns_enter),
 		cmocka_unit_test_setup(takes_files_of_queues, netns_enter),
