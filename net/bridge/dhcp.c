@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "util/log.h"
+#include "util/program.h"
 #include "util/util.h"
 
 #define ARGS_MAX 20
@@ -212,25 +212,20 @@ int dhcp_find_program(char path[DHCP_PROGRAM_BYTES])
 static int spawn(const char *program, struct args *args, int errors, pid_t *pid)
 {
 	char *argv[ARGS_MAX + 1], *env[] = {"LC_ALL=C", NULL};
-	posix_spawn_file_actions_t actions;
+	const struct program_start start = {
+		.path = program,
+		.argv = argv,
+		.envp = env,
+		.first_fd = STDERR_FILENO,
+		.fd_count = 1,
+		.fds = {errors},
+	};
 	size_t count = 0;
-	int r = posix_spawn_file_actions_init(&actions);
 
-	if (r)
-		return -r;
 	for (size_t at = 0; at < args->len && count < ARGS_MAX; at += strlen(argv[count++]) + 1)
 		argv[count] = args->text + at;
 	argv[count] = NULL;
-	for (int fd = STDIN_FILENO; !r && fd <= STDOUT_FILENO; fd++)
-		r = posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-	if (!r)
-		r = posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
-	if (!r)
-		r = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-	if (!r)
-		r = posix_spawn(pid, program, &actions, NULL, argv, env);
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
+	return program_spawn(&start, pid);
 }
 
 /* Until it is in the background, or has failed: its exit status, or -errno. */

@@ -147,6 +147,9 @@ def guest_on_it(host):
     host.refused(1, ["bridge br0: in use by mv0", "--force"], "down", "br0")
     machine.kill()
     machine.wait()
+    # The kernel takes a ring apart, and lets go of its files, a moment after the process.
+    host.sh("for i in $(seq 100); do "
+            "ip link show mv0 >/dev/null 2>&1 || exit 0; sleep 0.05; done; exit 1")
     host.ok("down", "br0")
 
 
