@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "util/log.h"
+#include "util/own_dir.h"
 #include "util/run_dir_impl.h"
 #include "util/util.h"
 
@@ -55,25 +56,6 @@ static int say_who(struct run_entry *entry)
 	/* 0, no inode, where the kernel has no network namespaces. */
 	entry->netns = stat("/proc/self/ns/net", &st) < 0 ? 0 : st.st_ino;
 	return read_start(&entry->start);
-}
-
-/* --- the directory --- */
-
-/* Ours, and only we write there, so that nobody can put anything else in our file's place. */
-static int open_dir(const char *path)
-{
-	mode_t mode = geteuid() ? 0700 : 0755;
-	bool made = mkdir(path, mode) == 0;
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && run_dir_safe(&st) &&
-	    (!made || fchmod(fd, mode) == 0)) /* whatever the umask */
-		return fd;
-	close(fd);
-	return -EPERM;
 }
 
 static int lock(int fd)
@@ -156,7 +138,7 @@ int run_publish_in(const char *path, struct run_entry *entry, struct run **out)
 	if (!run)
 		return -ENOMEM;
 	run->fd = -1;
-	run->dir = r = open_dir(path);
+	run->dir = r = own_dir_make(AT_FDCWD, path, geteuid() ? 0700 : 0755);
 	if (r >= 0)
 		r = say_who(entry);
 	if (!r)

@@ -17,6 +17,7 @@
 
 #include "util/run_entry.h"
 
+#define RUN_DIR_ROOT "/run/minivmm"
 #define RUN_TEXT_BYTES 8192
 
 struct run;

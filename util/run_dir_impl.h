@@ -5,9 +5,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-
-#define RUN_DIR_ROOT "/run/minivmm"
 
 /* The directory of this user's machines; false: there is none. */
 static inline bool run_dir_user(char *path, size_t size)
@@ -15,10 +12,4 @@ static inline bool run_dir_user(char *path, size_t size)
 	const char *dir = getenv("XDG_RUNTIME_DIR");
 
 	return dir && *dir == '/' && snprintf(path, size, "%s/minivmm", dir) < (int)size;
-}
-
-/* Nobody but its owner can put files there. */
-static inline bool run_dir_safe(const struct stat *st)
-{
-	return S_ISDIR(st->st_mode) && !(st->st_mode & (S_IWGRP | S_IWOTH));
 }

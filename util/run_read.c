@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/own_dir.h"
 #include "util/run_dir.h"
 #include "util/run_dir_impl.h"
 #include "util/util.h"
@@ -89,7 +90,7 @@ static void read_files(struct run_reader *reader, DIR *dir, uid_t owner, struct 
 /* Root's and our own; and root looks at everybody's. */
 static bool may_read(const struct stat *st)
 {
-	return run_dir_safe(st) && (!st->st_uid || st->st_uid == geteuid() || !geteuid());
+	return own_dir_safe(st) && (!st->st_uid || st->st_uid == geteuid() || !geteuid());
 }
 
 int run_read_in(struct run_reader *reader, const char *path)

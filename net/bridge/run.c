@@ -19,11 +19,13 @@
 
 #include "net/link.h"
 #include "util/log.h"
+#include "util/own_dir.h"
 #include "util/util.h"
 
 #define PREFIX "bridge-"
 /* "bridge-", a name of 15 bytes, and the NUL. */
 #define FOLDER_BYTES 24
+#define FOLDER_MODE 0755
 /* A command takes much less; one that was stopped takes for ever. */
 #define LOCK_TRIES 200
 #define LOCK_WAIT_US 50000
@@ -43,39 +45,10 @@ void bridge_run_path(const char *name, const char *file, char path[BRIDGE_PATH_B
 
 /* --- opening --- */
 
-static bool is_ours(const struct stat *st, mode_t type)
+static bool is_ours(const struct stat *st)
 {
-	return (st->st_mode & S_IFMT) == type && st->st_uid == geteuid() &&
+	return S_ISREG(st->st_mode) && st->st_uid == geteuid() &&
 	       !(st->st_mode & (S_IWGRP | S_IWOTH));
-}
-
-/* `to_look`: also root's, for those who are not. */
-static int open_folder(int at, const char *path, bool to_look)
-{
-	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) == 0 && (is_ours(&st, S_IFDIR) || (to_look && !st.st_uid)))
-		return fd;
-	close(fd);
-	return -EPERM;
-}
-
-static int make_folder(int at, const char *path)
-{
-	bool made = mkdirat(at, path, 0755) == 0;
-	int fd;
-
-	if (!made && errno != EEXIST)
-		return -errno;
-	fd = open_folder(at, path, false);
-	if (fd >= 0 && made && fchmod(fd, 0755) < 0) { /* whatever the umask */
-		close(fd);
-		return -EPERM;
-	}
-	return fd;
 }
 
 static int say(const char *path, int r)
@@ -110,8 +83,8 @@ static int lock(int dir, int *out)
 int bridge_run_open(struct bridge_run *run, bool change)
 {
 	struct stat st;
-	int r = change ? make_folder(AT_FDCWD, BRIDGE_RUN_DIR) :
-			 open_folder(AT_FDCWD, BRIDGE_RUN_DIR, true);
+	int r = change ? own_dir_make(AT_FDCWD, BRIDGE_RUN_DIR, FOLDER_MODE) :
+			 own_dir_open(AT_FDCWD, BRIDGE_RUN_DIR, true);
 
 	if (r == -ENOENT && !change)
 		return r;
@@ -146,7 +119,7 @@ static ssize_t read_file(const struct bridge_run *run, const char *name, const c
 	int dir, fd;
 
 	folder_name(name, folder);
-	dir = open_folder(run->dir, folder, run->lock < 0);
+	dir = own_dir_open(run->dir, folder, run->lock < 0);
 	if (dir < 0)
 		return dir;
 	fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -155,7 +128,7 @@ static ssize_t read_file(const struct bridge_run *run, const char *name, const c
 	if (fd < 0)
 		return len;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    (!any_owner && !is_ours(&st, S_IFREG) && (run->lock >= 0 || st.st_uid)))
+	    (!any_owner && !is_ours(&st) && (run->lock >= 0 || st.st_uid)))
 		len = -EPERM;
 	else if ((len = read(fd, buf, size)) < 0)
 		len = -errno;
@@ -206,7 +179,7 @@ int bridge_run_save(const struct bridge_run *run, const char *name,
 	int dir, r;
 
 	folder_name(name, folder);
-	dir = make_folder(run->dir, folder);
+	dir = own_dir_make(run->dir, folder, FOLDER_MODE);
 	bridge_run_path(name, "", path);
 	if (dir < 0)
 		return say(path, dir);
@@ -222,7 +195,7 @@ int bridge_run_remove(const struct bridge_run *run, const char *name)
 
 	folder_name(name, folder);
 	bridge_run_path(name, "", path);
-	dir = open_folder(run->dir, folder, false);
+	dir = own_dir_open(run->dir, folder, false);
 	if (dir < 0)
 		return say(path, dir);
 	for (unsigned int i = 0; i < ARRAY_LEN(files); i++)

@@ -8,8 +8,9 @@
 #include <stdbool.h>
 
 #include "net/bridge/state.h"
+#include "util/run_dir.h"
 
-#define BRIDGE_RUN_DIR "/run/minivmm"
+#define BRIDGE_RUN_DIR RUN_DIR_ROOT
 /* The longest path in it: .../bridge-NAME/leases */
 #define BRIDGE_PATH_BYTES 64
 
