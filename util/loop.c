@@ -4,7 +4,7 @@
  *
  * An engine hands what the loop is asked for to the kernel and runs done() of what is done: on
  * io_uring (loop_ring.c), or, where that is forbidden, by poll and threads (loop_poll.c). A turn
- * of the loop is a turn of its engine, and then what was deferred.
+ * of the loop is a turn of its engine, what is found by looking, and then what was deferred.
  *
  * Watches are ops of the loop's own, armed again after they fired (loop_watch.c).
  *
@@ -78,6 +78,67 @@ void loop_file_init(struct loop *loop, struct loop_file *file, int fd)
 void loop_file_finish(struct loop *loop, struct loop_file *file)
 {
 	loop->engine->file_finish(loop, file);
+}
+
+/* --- looking --- */
+
+void loop_look(struct loop *loop, struct loop_look *look)
+{
+	if (look->listed)
+		return;
+	look->listed = true;
+	LIST_INSERT_HEAD(&loop->looks, look, entry);
+}
+
+void loop_unlook(struct loop_look *look)
+{
+	if (!look->listed)
+		return;
+	look->listed = false;
+	LIST_REMOVE(look, entry);
+}
+
+bool loop_sees(const struct loop *loop)
+{
+	struct loop_look *look;
+
+	LIST_FOREACH(look, &loop->looks, entry)
+		if (look->there(look))
+			return true;
+	return false;
+}
+
+bool loop_may_sleep(struct loop *loop)
+{
+	struct loop_look *look;
+
+	if (loop_sees(loop))
+		return false;
+	while ((look = LIST_FIRST(&loop->looks))) {
+		if (look->arm(look))
+			return false;
+		loop_unlook(look);
+	}
+	return true;
+}
+
+/* What is there now, each once. */
+static void look_around(struct loop *loop)
+{
+	struct loop_look_list found = LIST_HEAD_INITIALIZER(found);
+	struct loop_look *look, *next;
+
+	for (look = LIST_FIRST(&loop->looks); look; look = next) {
+		next = LIST_NEXT(look, entry);
+		if (!look->there(look))
+			continue;
+		LIST_REMOVE(look, entry);
+		LIST_INSERT_HEAD(&found, look, entry);
+	}
+	while ((look = LIST_FIRST(&found))) {
+		loop_unlook(look);
+		look->found(look);
+	}
 }
 
 /* --- calls from other threads --- */
@@ -191,6 +252,7 @@ int loop_run(struct loop *loop)
 		r = loop->engine->turn(loop, !loop->deferred);
 		if (r < 0)
 			return r;
+		look_around(loop);
 		run_deferred(loop);
 	}
 	atomic_store(&loop->quit, false);

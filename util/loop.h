@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
 struct loop;
@@ -92,6 +93,23 @@ void loop_defer(struct loop *loop, struct loop_op *op);
 
 /* On one of a few threads beside the loop. The loop does not end before `done`. */
 void loop_work(struct loop *loop, struct loop_work *work);
+
+/*
+ * What is seen by looking, where to be told of it costs more: a virtqueue, whose driver leaves
+ * its processor to kick. The loop looks for it while it is awake, and asks to be told before it
+ * sleeps; then a watch has to hear it. Lives in its owner.
+ */
+struct loop_look {
+	bool (*there)(struct loop_look *look); /* is something there? */
+	bool (*arm)(struct loop_look *look); /* be told from now on; true: something is there */
+	void (*found)(struct loop_look *look);
+	LIST_ENTRY(loop_look) entry; /* private */
+	bool listed;
+};
+
+/* Until `found` runs, once, or `arm` returned false. Nothing if it is looked for already. */
+void loop_look(struct loop *loop, struct loop_look *look);
+void loop_unlook(struct loop_look *look);
 
 /*
  * Watches live in the loop until loop_unwatch, after which `fn` does not run again and the

@@ -243,6 +243,7 @@ static int poll_turn(struct loop *loop, bool wait)
 	int timeout_ms = -1, count;
 
 	complete_dead(loop);
+	wait = wait && loop_may_sleep(loop);
 	count = collect(loop, &timeout_ms);
 	if (count >= 0 && poll(polled->fds, (nfds_t)count, wait ? timeout_ms : 0) < 0 &&
 	    errno != EINTR)

@@ -9,9 +9,8 @@
  * like any other, made again by loop_watch.c after each completion.
  *
  * Where events follow one another closely, sleeping and being woken takes longer than they do. So
- * a turn that would sleep first looks for a while (spin): for as long as it might have taken to
- * find what ended the last sleep, and not at all after a long one. At depth 1 that is a third of a
- * request's time.
+ * a turn that would sleep first looks for a while (spin), at what the loop looks for, too: for as
+ * long as it might have taken to find what ended the last sleep, and not at all after a long one.
  *
  * The ring is created disabled and enabled by the thread that runs it (SINGLE_ISSUER: the
  * kernel then refuses every other submitter).
@@ -243,7 +242,7 @@ static bool spin(struct loop *loop, uint64_t until_ns)
 	struct io_uring *uring = &ring_of(loop)->uring;
 
 	io_uring_submit(uring);
-	while (!has_events(uring)) {
+	while (!has_events(uring) && !loop_sees(loop)) {
 		if (loop_now_ns(loop) >= until_ns)
 			return false;
 		__builtin_ia32_pause();
@@ -262,16 +261,17 @@ static void adapt(struct ring *ring, uint64_t slept_ns)
 static int submit_and_wait(struct loop *loop)
 {
 	struct ring *ring = ring_of(loop);
-	uint64_t start_ns;
+	uint64_t start_ns = loop_now_ns(loop);
 	int r;
 
-	if (!ring->may_spin)
-		return io_uring_submit_and_wait(&ring->uring, 1);
-	start_ns = loop_now_ns(loop);
+	/* What the kernel keeps, io_uring_peek_cqe asks for. */
 	if (ring->spin_ns && spin(loop, start_ns + ring->spin_ns))
-		return io_uring_get_events(&ring->uring);
+		return 0;
+	if (!loop_may_sleep(loop))
+		return io_uring_submit_and_get_events(&ring->uring);
 	r = io_uring_submit_and_wait(&ring->uring, 1);
-	adapt(ring, loop_now_ns(loop) - start_ns);
+	if (ring->may_spin)
+		adapt(ring, loop_now_ns(loop) - start_ns);
 	return r;
 }
 

@@ -30,24 +30,22 @@ static void take_some(struct blk_queue *queue)
 	struct vq_chain chain;
 	int r;
 
-	do {
-		vq_disarm(vq);
-		while ((r = vq_pop(vq, &chain)) == 1) {
-			if (!blk_take(queue, &chain)) {
-				virtio_broken(dev, "a request without a status byte");
-				return;
-			}
-			if (--left == 0) {
-				queue->more = true;
-				blk_defer_turn(queue);
-				return;
-			}
-		}
-		if (r < 0) {
-			virtio_broken(dev, vq_error(vq));
+	vq_disarm(vq);
+	while ((r = vq_pop(vq, &chain)) == 1) {
+		if (!blk_take(queue, &chain)) {
+			virtio_broken(dev, "a request without a status byte");
 			return;
 		}
-	} while (vq_arm(vq));
+		if (--left == 0) {
+			queue->more = true;
+			blk_defer_turn(queue);
+			return;
+		}
+	}
+	if (r < 0)
+		virtio_broken(dev, vq_error(vq));
+	else
+		virtio_await(dev, queue->index);
 }
 
 static bool may_take(const struct virtio_blk *vblk)

@@ -12,7 +12,9 @@
  * The end of the reset clears all registers in one step; then the driver sees 0. A device that
  * was never started has nothing on the loop, and is reset on the vCPU's thread.
  *
- * Live queues belong to the loop alone and never change between activation and reset.
+ * Live queues belong to the loop alone and never change between activation and reset. A kick is
+ * an exit of the driver's vCPU: as long as the loop is awake it looks at the rings it awaits
+ * something from, and the driver is asked to kick only before the loop sleeps.
  */
 #include "virtio/device.h"
 
@@ -208,18 +210,49 @@ void virtio_config_changed(struct virtio_dev *dev)
 
 /* --- the device's side, on the loop --- */
 
+static bool is_stopped(const struct virtio_dev *dev)
+{
+	/* `broken` is set on this thread */
+	return dev->draining || atomic_load_explicit(&dev->broken, memory_order_relaxed);
+}
+
 static void kicked(void *arg)
 {
 	struct virtio_queue *queue = arg;
 	struct virtio_dev *dev = queue->dev;
 
-	if (!dev->draining && !atomic_load(&dev->broken)) /* pairs with virtio_broken */
+	if (!is_stopped(dev))
 		dev->ops->kick(dev, (unsigned int)(queue - dev->queues));
+}
+
+static bool has_more(struct loop_look *look)
+{
+	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
+
+	return !is_stopped(queue->dev) && vq_has_more(queue->vq);
+}
+
+static bool arm(struct loop_look *look)
+{
+	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
+
+	return !is_stopped(queue->dev) && vq_arm(queue->vq);
+}
+
+static void found(struct loop_look *look)
+{
+	kicked(CONTAINER_OF(look, struct virtio_queue, look));
+}
+
+void virtio_await(struct virtio_dev *dev, unsigned int index)
+{
+	loop_look(dev->loop, &dev->queues[index].look);
 }
 
 static void drop_watches(struct virtio_dev *dev)
 {
 	for (unsigned int i = 0; i < dev->nqueues; i++) {
+		loop_unlook(&dev->queues[i].look);
 		loop_unwatch(dev->loop, dev->queues[i].watch);
 		dev->queues[i].watch = NULL;
 	}
@@ -379,6 +412,7 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 		struct virtio_queue *queue = &dev->queues[dev->nqueues];
 
 		queue->dev = dev;
+		queue->look = (struct loop_look){.there = has_more, .arm = arm, .found = found};
 		queue->kick_fd = eventfd(0, EFD_CLOEXEC);
 		if (queue->kick_fd < 0) {
 			int r = -errno;

@@ -57,8 +57,9 @@ struct virtio_queue {
 	struct vq_config config;  /* as the driver wrote it; under the lock */
 	bool enabled;             /* likewise */
 	int kick_fd;              /* eventfd, the doorbell; for the device's lifetime */
-	struct loop_watch *watch; /* the loop's side */
-	struct virtqueue *vq;     /* the loop's side: live, or NULL */
+	struct loop_watch *watch; /* the loop's side, as are these: */
+	struct loop_look look;
+	struct virtqueue *vq; /* live, or NULL */
 	struct virtio_dev *dev;
 };
 
@@ -105,6 +106,8 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature
 	return dev->features >> feature & 1;
 }
 
+/* Queue `index` is empty: ops->kick once there is more, whether the driver kicks or not. */
+void virtio_await(struct virtio_dev *dev, unsigned int index);
 /* Publish what was pushed on queue `index` and interrupt the driver if it wants that. */
 void virtio_publish(struct virtio_dev *dev, unsigned int index);
 /* The driver broke the rules beyond an error status: DEVICE_NEEDS_RESET (2.1.1), said once. */

@@ -75,7 +75,7 @@ static bool is_frame(const struct vq_chain *chain)
 	       chain->out_bytes <= NET_FRAME_MAX;
 }
 
-/* Fill the batch. 1: there may be more; 0: no, and the guest will kick; -EPROTO. */
+/* Fill the batch. 1: there may be more; 0: not now, it is awaited; -EPROTO. */
 static int gather(struct net_tx *tx, struct virtqueue *vq, unsigned int *budget)
 {
 	struct vq_chain chain;
@@ -83,8 +83,8 @@ static int gather(struct net_tx *tx, struct virtqueue *vq, unsigned int *budget)
 
 	while (*budget && tx->count < NET_SEND_MAX) {
 		r = vq_pop(vq, &chain);
-		if (r == 0 && vq_arm(vq))
-			continue;
+		if (r == 0)
+			virtio_await(&tx->net->dev, NET_QUEUE_TX(tx->pair));
 		if (r < 1)
 			return r;
 		if (tx->net->lost || !is_frame(&chain)) {

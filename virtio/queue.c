@@ -292,6 +292,11 @@ static bool more_available(struct virtqueue *vq)
 	return vq->seen_avail != vq->last_avail;
 }
 
+bool vq_has_more(struct virtqueue *vq)
+{
+	return vq->error || vq->seen_avail != vq->last_avail || more_available(vq);
+}
+
 int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 {
 	uint16_t head, room;

@@ -59,6 +59,8 @@ const char *vq_error(const struct virtqueue *vq);
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 /* Show the driver what was pushed. True: it wants an interrupt for it. */
 bool vq_publish(struct virtqueue *vq);
+/* True: vq_pop would not return 0. */
+bool vq_has_more(struct virtqueue *vq);
 /* Ask the driver not to kick; and ask it to, after each time the queue was emptied: without,
  * it may never kick again. True: more came meanwhile, pop again. */
 void vq_disarm(struct virtqueue *vq);

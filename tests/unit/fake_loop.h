@@ -28,6 +28,7 @@ struct loop {
 	struct loop_op *deferred, **deferred_tail;
 	struct loop_call *posted, **posted_tail;
 	struct loop_watch watches[FAKE_WATCHES];
+	LIST_HEAD(, loop_look) looks;
 	uint64_t now_ns;
 };
 
@@ -189,10 +190,41 @@ static inline void fake_loop_run_deferred(struct loop *loop)
 	}
 }
 
+void loop_look(struct loop *loop, struct loop_look *look)
+{
+	if (look->listed)
+		return;
+	look->listed = true;
+	LIST_INSERT_HEAD(&loop->looks, look, entry);
+}
+
+void loop_unlook(struct loop_look *look)
+{
+	if (!look->listed)
+		return;
+	look->listed = false;
+	LIST_REMOVE(look, entry);
+}
+
+/* As if it slept after each batch. */
+static inline void fake_loop_sleep(struct loop *loop)
+{
+	struct loop_look *look;
+
+	while ((look = LIST_FIRST(&loop->looks))) {
+		bool there = look->arm(look);
+
+		loop_unlook(look);
+		if (there)
+			look->found(look);
+	}
+}
+
 /* One batch. */
 static inline void fake_loop_turn(struct loop *loop)
 {
 	fake_loop_run_posted(loop);
 	fake_loop_run_watches(loop);
 	fake_loop_run_deferred(loop);
+	fake_loop_sleep(loop);
 }
