@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/addr.h"
 #include "net/bridge/dhcp.h"
 #include "net/bridge/forward.h"
 #include "net/bridge/nat.h"
@@ -112,6 +113,26 @@ void bridge_say(const struct bridge *bridge, const char *fmt, ...)
 }
 
 /* --- what up and down both undo --- */
+
+int bridge_undo_address(struct bridge *bridge)
+{
+	char text[CIDR_TEXT_BYTES];
+	int r;
+
+	if (!(bridge->state.did & BRIDGE_DID_ADDRESS))
+		return 0;
+	r = addr_delete(bridge->nl, bridge->link.index, &bridge->state.address);
+	cidr_format(&bridge->state.address, text);
+	if (r && r != -EADDRNOTAVAIL) {
+		log_error("bridge %s: address %s cannot be removed: %s", bridge->name, text,
+			  strerror(-r));
+		return r;
+	}
+	if (!r)
+		bridge_say(bridge, "address %s removed", text);
+	bridge->state.did &= ~BRIDGE_DID_ADDRESS;
+	return 0;
+}
 
 /* Another bridge that needs forwarding. */
 struct heir {

@@ -34,6 +34,8 @@ int bridge_save(const struct bridge *bridge);
 /* A line on stdout about what was done, or found. */
 void bridge_say(const struct bridge *bridge, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* The address, if `up` added it and it is still there. Saves nothing. 0 or -errno; logs. */
+int bridge_undo_address(struct bridge *bridge);
 /* NAT, and forwarding if nobody else needs it, as far as `up` turned them on. 0 or -errno; logs. */
 int bridge_undo_nat(struct bridge *bridge);
 int bridge_undo_dhcp(struct bridge *bridge);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "cmd/bridge.h"
-#include "net/addr.h"
 #include "util/log.h"
 
 static const char help[] =
@@ -65,22 +64,6 @@ static int check(const struct bridge *bridge, bool force)
 	return bridge->same && !force ? check_ports(bridge) : 0;
 }
 
-static int undo_address(const struct bridge *bridge)
-{
-	char text[CIDR_TEXT_BYTES];
-	int r = addr_delete(bridge->nl, bridge->link.index, &bridge->state.address);
-
-	if (r == -EADDRNOTAVAIL)
-		return 0;
-	cidr_format(&bridge->state.address, text);
-	if (r)
-		log_error("bridge %s: address %s cannot be removed: %s", bridge->name, text,
-			  strerror(-r));
-	else
-		bridge_say(bridge, "address %s removed", text);
-	return r;
-}
-
 static int undo_raise(const struct bridge *bridge)
 {
 	const struct link_change change = {.fields = LINK_SET_UP, .up = false};
@@ -104,10 +87,10 @@ static int undo_make(const struct bridge *bridge)
 	return r;
 }
 
-static int undo_link(const struct bridge *bridge)
+static int undo_link(struct bridge *bridge)
 {
 	unsigned int did = bridge->state.did;
-	int r = 0;
+	int r;
 
 	if (!bridge->same) {
 		bridge_say(bridge, "bridge was gone already");
@@ -115,8 +98,7 @@ static int undo_link(const struct bridge *bridge)
 	}
 	if (did & BRIDGE_DID_MAKE)
 		return undo_make(bridge);
-	if (did & BRIDGE_DID_ADDRESS)
-		r = undo_address(bridge);
+	r = bridge_undo_address(bridge);
 	if (!r && (did & BRIDGE_DID_RAISE))
 		r = undo_raise(bridge);
 	return r;

@@ -191,23 +191,6 @@ static int set_link(struct up *up)
 	return bridge_save(bridge);
 }
 
-static int remove_old_address(struct bridge *bridge)
-{
-	char text[CIDR_TEXT_BYTES];
-	int r = addr_delete(bridge->nl, bridge->link.index, &bridge->state.address);
-
-	cidr_format(&bridge->state.address, text);
-	if (r && r != -EADDRNOTAVAIL) {
-		log_error("bridge %s: address %s cannot be removed: %s", bridge->name, text,
-			  strerror(-r));
-		return r;
-	}
-	if (!r)
-		bridge_say(bridge, "address %s removed", text);
-	bridge->state.did &= ~BRIDGE_DID_ADDRESS;
-	return 0;
-}
-
 /* The old one first: with a second of its network, the kernel would take that along. */
 static int set_address(struct up *up)
 {
@@ -215,9 +198,8 @@ static int set_address(struct up *up)
 	char text[CIDR_TEXT_BYTES];
 	int r = 0;
 
-	if ((bridge->state.did & BRIDGE_DID_ADDRESS) &&
-	    !cidr_equal(&bridge->state.address, &up->cidr))
-		r = remove_old_address(bridge);
+	if (!cidr_equal(&bridge->state.address, &up->cidr))
+		r = bridge_undo_address(bridge);
 	if (r)
 		return r;
 	bridge->state.address = up->cidr;
