@@ -31,12 +31,12 @@ static bool is_plain(const char *name)
 
 int bridge_operand(int argc, char **argv, const char **name)
 {
-	if (command_operands("bridge", "a bridge's name", argc, argv, 1, 1) < 0)
+	if (command_operands("a bridge's name", argc, argv, 1, 1) < 0)
 		return -EINVAL;
 	*name = argv[optind];
 	if (is_plain(*name))
 		return 0;
-	log_error("bridge %s: '%s': not a bridge's name (1 to 15 letters, digits, - _ . and the "
+	log_error("%s: '%s': not a bridge's name (1 to 15 letters, digits, - _ . and the "
 		  "first a letter or digit)", argv[0], *name);
 	return -EINVAL;
 }

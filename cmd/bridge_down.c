@@ -26,7 +26,7 @@ static int parse(int argc, char **argv, const char **name, bool *force)
 {
 	int option;
 
-	while ((option = command_getopt("bridge", argc, argv, ":h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
 			return -EINVAL;
 		*force = true;

@@ -69,11 +69,11 @@ int bridge_list(int argc, char **argv)
 {
 	int option, r;
 
-	while ((option = command_getopt("bridge", argc, argv, ":h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
 			return COMMAND_USAGE;
 	}
-	if (command_operands("bridge", "nothing", argc, argv, 0, 0) < 0)
+	if (command_operands("nothing", argc, argv, 0, 0) < 0)
 		return COMMAND_USAGE;
 	r = list_all();
 	return command_flush() < 0 || r ? COMMAND_FAILED : COMMAND_OK;

@@ -73,7 +73,7 @@ static int parse(int argc, char **argv, struct up *up)
 {
 	int option;
 
-	while ((option = command_getopt("bridge", argc, argv, ":a:h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":a:h", options, help)) != -1) {
 		if (option == '?')
 			return -EINVAL;
 		if (option == 'a')

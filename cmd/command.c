@@ -9,6 +9,8 @@
 
 #include "util/log.h"
 
+static const char version[] = "minivmm " MINIVMM_VERSION "\n";
+
 static void print_help(const struct command_set *set, FILE *to)
 {
 	fprintf(to, "Usage: minivmm %s COMMAND [ARGUMENT]...\n%s\n", set->word, set->about);
@@ -18,43 +20,42 @@ static void print_help(const struct command_set *set, FILE *to)
 		set->word, set->word);
 }
 
-int command_getopt(const char *word, int argc, char **argv, const char *shorts,
-		   const struct option *longs, const char *help)
+int command_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
+		   const char *help)
 {
+	const char *arg;
 	int option;
 
 	opterr = 0;
 	option = getopt_long(argc, argv, shorts, longs, NULL);
-	if (option == 'h') {
-		fputs(help, stdout);
+	if (option == 'h' || option == 'V') {
+		fputs(option == 'h' ? help : version, stdout);
 		exit(command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK);
 	}
 	if (option != '?' && option != ':')
 		return option;
+	arg = argv[optind - 1];
 	if (option == ':')
-		log_error("%s %s: %s: a value is missing", word, argv[0], argv[optind - 1]);
-	else if (optopt > ' ' && optopt < 0x7f && strncmp(argv[optind - 1], "--", 2) != 0)
-		log_error("%s %s: -%c: unknown option (see minivmm %s %s --help)", word, argv[0],
-			  optopt, word, argv[0]);
-	else if (optopt)
-		log_error("%s %s: %s: this option takes no value", word, argv[0],
-			  argv[optind - 1]);
+		log_error("%s: %s: a value is missing", argv[0], arg);
+	else if (optopt && strncmp(arg, "--", 2) == 0) /* then it knows the option */
+		log_error("%s: %s: this option takes no value", argv[0], arg);
+	else if (optopt > ' ' && optopt < 0x7f)
+		log_error("%s: -%c: unknown option (see minivmm %s --help)", argv[0], optopt,
+			  argv[0]);
 	else
-		log_error("%s %s: %s: unknown option (see minivmm %s %s --help)", word, argv[0],
-			  argv[optind - 1], word, argv[0]);
+		log_error("%s: %s: unknown option (see minivmm %s --help)", argv[0], arg, argv[0]);
 	return '?';
 }
 
-int command_operands(const char *word, const char *what, int argc, char **argv, int min, int max)
+int command_operands(const char *what, int argc, char **argv, int min, int max)
 {
 	if (argc - optind < min) {
-		log_error("%s %s: %s is expected (see minivmm %s %s --help)", word, argv[0], what,
-			  word, argv[0]);
+		log_error("%s: %s is expected (see minivmm %s --help)", argv[0], what, argv[0]);
 		return -EINVAL;
 	}
 	if (argc - optind > max) {
-		log_error("%s %s: '%s': unexpected argument (see minivmm %s %s --help)", word,
-			  argv[0], argv[optind + max], word, argv[0]);
+		log_error("%s: '%s': unexpected argument (see minivmm %s --help)", argv[0],
+			  argv[optind + max], argv[0]);
 		return -EINVAL;
 	}
 	return 0;
@@ -77,6 +78,8 @@ static bool is_option(const char *word, const char *name, const char *letter)
 
 int command_main(const struct command_set *set, int argc, char **argv)
 {
+	char name[32];
+
 	if (argc < 2) {
 		print_help(set, stderr);
 		return COMMAND_USAGE;
@@ -86,12 +89,15 @@ int command_main(const struct command_set *set, int argc, char **argv)
 		return command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK;
 	}
 	if (is_option(argv[1], "--version", "-V")) {
-		puts("minivmm " MINIVMM_VERSION);
+		fputs(version, stdout);
 		return COMMAND_OK;
 	}
 	for (size_t i = 0; i < set->count; i++) {
-		if (strcmp(argv[1], set->commands[i].name) == 0)
-			return set->commands[i].run(argc - 1, argv + 1);
+		if (strcmp(argv[1], set->commands[i].name) != 0)
+			continue;
+		snprintf(name, sizeof(name), "%s %s", set->word, argv[1]);
+		argv[1] = name;
+		return set->commands[i].run(argc - 1, argv + 1);
 	}
 	log_error("%s %s: unknown command (see minivmm %s --help)", set->word, argv[1], set->word);
 	return COMMAND_USAGE;

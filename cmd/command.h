@@ -13,7 +13,7 @@ enum command_exit {
 
 struct command {
 	const char *name;
-	/* `argv[0]` is the name. The exit status comes back; errors are logged. */
+	/* `argv[0]` is "WORD NAME". The exit status comes back; errors are logged. */
 	int (*run)(int argc, char **argv);
 	const char *summary;
 };
@@ -29,16 +29,17 @@ struct command_set {
 int command_main(const struct command_set *set, int argc, char **argv);
 
 /*
- * The next option of subcommand `argv[0]`, as getopt_long (operands may come before or after),
- * or '?' after a line about what is wrong with it, or -1. `--help` prints `help` and exits.
+ * The next option of `minivmm argv[0]`, as getopt_long (operands may come before or after), or
+ * '?' after a line about what is wrong with it, or -1. `--help` prints `help` and exits, and so
+ * does `--version` with its own where it is an option, 'V'.
  */
-int command_getopt(const char *word, int argc, char **argv, const char *shorts,
-		   const struct option *longs, const char *help);
+int command_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
+		   const char *help);
 /* What every subcommand's list of options ends with. */
 #define COMMAND_OPTIONS_END {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}
 
 /* That there are `min` to `max` operands, the first of them "a file's name" say; logs. */
-int command_operands(const char *word, const char *what, int argc, char **argv, int min, int max);
+int command_operands(const char *what, int argc, char **argv, int min, int max);
 
 /* All that was printed is out: 0, or -EIO; logs. */
 int command_flush(void);

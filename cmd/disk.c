@@ -16,17 +16,6 @@ static const struct command commands[] = {
 	{"verify", disk_verify, "read a qcow2 image with two engines and compare"},
 };
 
-int disk_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
-		const char *help)
-{
-	return command_getopt("disk", argc, argv, shorts, longs, help);
-}
-
-int disk_operands(int argc, char **argv, int min, int max)
-{
-	return command_operands("disk", "a file's name", argc, argv, min, max);
-}
-
 int disk_parse_format(const char *command, const char *option, const char *text,
 		      enum blk_format *out)
 {
@@ -35,7 +24,7 @@ int disk_parse_format(const char *command, const char *option, const char *text,
 	else if (strcmp(text, "raw") == 0)
 		*out = BLK_FORMAT_RAW;
 	else {
-		log_error("disk %s: %s %s: qcow2 or raw is expected", command, option, text);
+		log_error("%s: %s %s: qcow2 or raw is expected", command, option, text);
 		return -EINVAL;
 	}
 	return 0;

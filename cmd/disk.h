@@ -12,11 +12,6 @@ int disk_info(int argc, char **argv);
 int disk_map(int argc, char **argv);
 int disk_verify(int argc, char **argv);
 
-/* command_getopt and command_operands. */
-int disk_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
-		const char *help);
-int disk_operands(int argc, char **argv, int min, int max);
-
-/* qcow2 or raw, the value of `option`; logs. */
+/* qcow2 or raw, the value of `option` of `command`, "disk map" say; logs. */
 int disk_parse_format(const char *command, const char *option, const char *text,
 		      enum blk_format *out);

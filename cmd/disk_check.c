@@ -66,13 +66,13 @@ static int parse(int argc, char **argv, struct check_args *args)
 {
 	int option;
 
-	while ((option = disk_getopt(argc, argv, ":r:h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":r:h", options, help)) != -1) {
 		if (option == '?' || (option == 'r' && parse_repair(optarg, args) < 0))
 			return -EINVAL;
 		if (option == OPTION_JSON)
 			args->json = true;
 	}
-	if (disk_operands(argc, argv, 1, 1) < 0)
+	if (command_operands("a file's name", argc, argv, 1, 1) < 0)
 		return -EINVAL;
 	args->path = argv[optind];
 	return 0;

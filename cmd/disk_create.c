@@ -92,12 +92,12 @@ static int parse_option(int option, struct create *c)
 {
 	switch (option) {
 	case 'f':
-		return disk_parse_format("create", "--format", optarg, &c->format);
+		return disk_parse_format("disk create", "--format", optarg, &c->format);
 	case 'b':
 		c->make.backing = optarg;
 		return 0;
 	case 'F':
-		return disk_parse_format("create", "--backing-format", optarg,
+		return disk_parse_format("disk create", "--backing-format", optarg,
 					 &c->backing_format);
 	case 'c':
 		return parse_cluster(optarg, c);
@@ -166,11 +166,11 @@ static int parse(int argc, char **argv, struct create *c)
 {
 	int option;
 
-	while ((option = disk_getopt(argc, argv, ":f:b:F:c:h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":f:b:F:c:h", options, help)) != -1) {
 		if (option == '?' || parse_option(option, c) < 0)
 			return -EINVAL;
 	}
-	if (disk_operands(argc, argv, 1, 2) < 0)
+	if (command_operands("a file's name", argc, argv, 1, 2) < 0)
 		return -EINVAL;
 	c->path = c->make.name = argv[optind];
 	if (c->format == BLK_FORMAT_BY_NAME)

@@ -197,12 +197,12 @@ int disk_info(int argc, char **argv)
 	bool json = false;
 	int option, r;
 
-	while ((option = disk_getopt(argc, argv, ":h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
 			return COMMAND_USAGE;
 		json = true;
 	}
-	if (disk_operands(argc, argv, 1, 1) < 0)
+	if (command_operands("a file's name", argc, argv, 1, 1) < 0)
 		return COMMAND_USAGE;
 	info = calloc(1, sizeof(*info));
 	if (!info || image_open(argv[optind], false, &info->img) < 0) {

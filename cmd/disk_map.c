@@ -55,7 +55,7 @@ static int parse(int argc, char **argv, struct blk_options *opts, bool *json)
 {
 	int option, r = 0;
 
-	while (!r && (option = disk_getopt(argc, argv, ":f:h", options, help)) != -1) {
+	while (!r && (option = command_getopt(argc, argv, ":f:h", options, help)) != -1) {
 		if (option == '?')
 			r = -EINVAL;
 		else if (option == 'f')
@@ -66,7 +66,7 @@ static int parse(int argc, char **argv, struct blk_options *opts, bool *json)
 			*json = true;
 	}
 	if (!r)
-		r = disk_operands(argc, argv, 1, 1);
+		r = command_operands("a file's name", argc, argv, 1, 1);
 	if (!r)
 		opts->path = argv[optind];
 	return r;

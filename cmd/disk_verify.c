@@ -114,11 +114,11 @@ int disk_verify(int argc, char **argv)
 {
 	int option, status;
 
-	while ((option = disk_getopt(argc, argv, ":h", options, help)) != -1) {
+	while ((option = command_getopt(argc, argv, ":h", options, help)) != -1) {
 		if (option == '?')
 			return VERIFY_FAILED;
 	}
-	if (disk_operands(argc, argv, 1, 1) < 0)
+	if (command_operands("a file's name", argc, argv, 1, 1) < 0)
 		return VERIFY_FAILED;
 	status = verify(argv[optind]);
 	return command_flush() < 0 ? VERIFY_FAILED : status;

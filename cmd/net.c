@@ -209,39 +209,19 @@ static int show(const char *wanted, bool json)
 	return r < 0 ? COMMAND_FAILED : COMMAND_OK;
 }
 
-/* getopt_long did not like what it saw last. */
-static int complain(char **argv)
-{
-	const char *arg = argv[optind - 1];
-
-	if (optopt && strncmp(arg, "--", 2) == 0) /* then it knows the option */
-		log_error("net: %s: this option takes no value", arg);
-	else if (optopt > ' ' && optopt < 0x7f)
-		log_error("net: -%c: unknown option (see minivmm net --help)", optopt);
-	else
-		log_error("net: %s: unknown option (see minivmm net --help)", arg);
-	return COMMAND_USAGE;
-}
-
 int main(int argc, char **argv)
 {
+	static char name[] = "net";
 	bool json = false;
 	int option;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
-		if (option == 'h' || option == 'V') {
-			fputs(option == 'h' ? help : "minivmm " MINIVMM_VERSION "\n", stdout);
-			return command_flush() < 0 ? COMMAND_FAILED : COMMAND_OK;
-		}
+	argv[0] = name;
+	while ((option = command_getopt(argc, argv, ":hV", options, help)) != -1) {
 		if (option == '?')
-			return complain(argv);
+			return COMMAND_USAGE;
 		json = true;
 	}
-	if (argc - optind > 1) {
-		log_error("net: '%s': unexpected argument (see minivmm net --help)",
-			  argv[optind + 1]);
+	if (command_operands("nothing", argc, argv, 0, 1) < 0)
 		return COMMAND_USAGE;
-	}
 	return show(argv[optind], json);
 }
