@@ -2,6 +2,7 @@
 #include "cmd/command.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +21,16 @@ static void print_help(const struct command_set *set, FILE *to)
 		set->word, set->word);
 }
 
+/* A letter that is no option, not an option whose value has no place. */
+static bool is_unknown_letter(const char *shorts)
+{
+	return optopt && optopt <= CHAR_MAX && (optopt == ':' || !strchr(shorts, optopt));
+}
+
 int command_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
 		   const char *help)
 {
-	const char *arg;
+	const char *arg; /* the one before, if a letter has others behind it */
 	int option;
 
 	opterr = 0;
@@ -37,11 +44,11 @@ int command_getopt(int argc, char **argv, const char *shorts, const struct optio
 	arg = argv[optind - 1];
 	if (option == ':')
 		log_error("%s: %s: a value is missing", argv[0], arg);
-	else if (optopt && strncmp(arg, "--", 2) == 0) /* then it knows the option */
+	else if (is_unknown_letter(shorts))
+		log_error("%s: -%c: unknown option (see minivmm %s --help)", argv[0],
+			  optopt > ' ' && optopt < 0x7f ? optopt : '?', argv[0]);
+	else if (optopt) /* then it knows the option */
 		log_error("%s: %s: this option takes no value", argv[0], arg);
-	else if (optopt > ' ' && optopt < 0x7f)
-		log_error("%s: -%c: unknown option (see minivmm %s --help)", argv[0], optopt,
-			  argv[0]);
 	else
 		log_error("%s: %s: unknown option (see minivmm %s --help)", argv[0], arg, argv[0]);
 	return '?';

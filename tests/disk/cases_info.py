@@ -143,7 +143,12 @@ def info_refuses(host):
     for status, words, args in ((FAILED, ["missing"], ["missing"]),
                                 (FAILED, ["folder"], ["folder"]),
                                 (FAILED, ["/dev/null"], ["/dev/null"]), (USAGE, ["name"], []),
-                                (USAGE, ["extra"], ["a", "extra"]), (USAGE, ["-x"], ["-x", "a"])):
+                                (USAGE, ["extra"], ["a", "extra"]), (USAGE, ["-x"], ["-x", "a"]),
+                                (USAGE, ["-x: unknown"], ["--json", "-xy", "a"]),
+                                (USAGE, ["-?: unknown"], ["--json", "-\xf6", "a"]),
+                                (USAGE, ["-:: unknown"], ["-:", "a"]),
+                                (USAGE, ["--json=1: this option takes no"], ["--json=1", "a"]),
+                                (USAGE, ["--help=1: this option takes no"], ["--help=1", "a"])):
         host.refused(status, words, "info", *args)
 
 

@@ -363,6 +363,8 @@ def usage(host):
     check(net(host, "--version").startswith("minivmm "), "version")
     for args, message in ((["--frobnicate"], "net: --frobnicate: unknown option"),
                           (["-x"], "net: -x: unknown option"),
+                          (["--json", "-xy"], "net: -x: unknown option"),
+                          (["--version=1"], "net: --version=1: this option takes no value"),
                           (["--json=1"], "net: --json=1: this option takes no value"),
                           (["a", "b"], "net: 'b': unexpected argument")):
         net(host, *args, status=2, message=message)
