@@ -47,6 +47,13 @@ void net_mac(const struct run_nic_live *live, uint8_t mac[6])
 		mac[i] = (uint8_t)value;
 }
 
+const char *net_mac_text(const uint8_t mac[6], char out[NET_MAC_TEXT_BYTES])
+{
+	snprintf(out, NET_MAC_TEXT_BYTES, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+	return out;
+}
+
 /* The host's view, if vhost moves the frames past minivmm; it is the other way round. */
 static void count(const struct net_vm *vm, unsigned int nic, const struct run_frames *own,
 		  const struct link_traffic *of_host, struct net_count *out)

@@ -47,6 +47,9 @@ struct net_count {
 
 /* The guest's address now. */
 void net_mac(const struct run_nic_live *live, uint8_t mac[6]);
+/* "52:54:00:ab:cd:ef"; returns `out`. */
+#define NET_MAC_TEXT_BYTES 18
+const char *net_mac_text(const uint8_t mac[6], char out[NET_MAC_TEXT_BYTES]);
 void net_count_rx(const struct net_vm *vm, unsigned int nic, struct net_count *out);
 void net_count_tx(const struct net_vm *vm, unsigned int nic, struct net_count *out);
 /* "up", "down", or "gone" with its interface: for the guest. */

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* As JSON: an array of machines. rx and tx are the guest's, but for those under "interface". */
 #include <arpa/inet.h>
-#include <stdio.h>
 
 #include "cmd/json.h"
 #include "cmd/net.h"
 
-static json_t *mac_text(const uint8_t mac[6])
+static json_t *json_mac(const uint8_t mac[6])
 {
-	char text[18];
+	char text[NET_MAC_TEXT_BYTES];
 
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-		 mac[3], mac[4], mac[5]);
-	return json_text(text);
+	return json_text(net_mac_text(mac, text));
 }
 
 static void put_bool(json_t *object, const char *key, bool value)
@@ -99,14 +96,14 @@ static void put_seen(json_t *nic, const struct net_view *view)
 	char text[INET6_ADDRSTRLEN];
 
 	for (unsigned int i = 0; i < view->station_count; i++)
-		json_array_append_new(stations, mac_text(view->stations[i]));
+		json_array_append_new(stations, json_mac(view->stations[i]));
 	for (unsigned int i = 0; i < view->address_count; i++) {
 		const struct neigh *address = &view->addresses[i];
 		json_t *object = json_object();
 
 		json_put_text(object, "address", inet_ntop(address->family, address->addr, text,
 							   sizeof(text)));
-		json_put(object, "mac", mac_text(address->mac));
+		json_put(object, "mac", json_mac(address->mac));
 		json_array_append_new(addresses, object);
 	}
 	json_put(nic, "stations", stations);
@@ -129,8 +126,8 @@ static json_t *make_nic(const struct net_vm *vm, unsigned int index)
 	json_put_text(nic, "nic", entry->name);
 	json_put_text(nic, "model", entry->model);
 	json_put_text(nic, "type", entry->type);
-	json_put(nic, "mac", mac_text(mac));
-	json_put(nic, "mac-at-start", mac_text(entry->mac));
+	json_put(nic, "mac", json_mac(mac));
+	json_put(nic, "mac-at-start", json_mac(entry->mac));
 	json_put_text(nic, "state", net_link_state(vm, index));
 	json_put_number(nic, "queues", entry->queues);
 	json_put_text(nic, "path", entry->path);

@@ -96,7 +96,7 @@ static void print_nic(const struct net_vm *vm, unsigned int index, const struct 
 {
 	const struct run_nic *nic = &vm->found.entry.nics[index];
 	struct net_count rx, tx;
-	char name[16], queues[32];
+	char name[16], queues[32], text[NET_MAC_TEXT_BYTES];
 	uint8_t mac[6];
 
 	print_cell(vm_name(&vm->found.entry, name, sizeof(name)), columns->vm);
@@ -105,7 +105,7 @@ static void print_nic(const struct net_vm *vm, unsigned int index, const struct 
 	print_cell(interface_name(vm, index), columns->interface);
 	print_cell(bridge_name(vm, index), columns->bridge);
 	net_mac(&vm->found.live[index], mac);
-	printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	printf("%s", net_mac_text(mac, text));
 	print_addresses(&vm->nics[index]);
 
 	printf("  ");
