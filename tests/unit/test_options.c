@@ -1,46 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Every option and key once, and every complaint: its status, that it is one line, its words. */
+/* Every option and key once, but those of --net, and every complaint. */
 #include "options.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "tests/unit/capture.h"
+#include "tests/unit/options_fixture.h"
 #include "util/util.h"
-
-#define ARGS_MAX 80
-
-static char text[8192], *args[ARGS_MAX + 1];
-static struct machine_config config;
-
-/* `line` is cut at '|': arguments may hold spaces and be empty. */
-static enum options_result parse(const char *line)
-{
-	int argc = 0;
-	char *at = text;
-
-	assert_true(strlen(line) < sizeof(text));
-	strcpy(text, line);
-	args[argc++] = (char *)"minivmm";
-	for (char *end; at; at = end) {
-		end = strchr(at, '|');
-		if (end)
-			*end++ = '\0';
-		assert_true(argc < ARGS_MAX);
-		args[argc++] = at;
-	}
-	args[argc] = NULL;
-	memset(&config, 0x5a, sizeof(config));
-	return options_parse(argc, args, &config);
-}
-
-static void parse_ok(const char *line)
-{
-	capture_start();
-	if (parse(line) != OPTIONS_RUN)
-		fail_msg("%s: %s", line, capture_end());
-	assert_string_equal(capture_end(), "");
-}
 
 static void test_defaults(void **state)
 {
@@ -250,105 +215,7 @@ static void test_disks(void **state)
 	assert_says(capture_text, "at most 16 disks");
 }
 
-static void test_net(void **state)
-{
-	static const uint8_t mac[] = {0x52, 0x54, 0x00, 0xab, 0xcd, 0xef};
-	const struct machine_net *n = config.nets;
-
-	parse_ok("-k|x|-n|bridge=br0,tap=tap7,mac=52:54:00:ab:CD:ef");
-	assert_string_equal(n->net.bridge, "br0");
-	assert_string_equal(n->net.tap, "tap7");
-	assert_int_equal(n->net.fd_count, 0);
-	assert_int_equal(n->net.queues, 0);
-	assert_true(n->has_mac);
-	assert_memory_equal(n->mac, mac, 6);
-	parse_ok("-k|x|-n|fd=7,mac=52:54:00:ab:cd:ef");
-	assert_int_equal(n->net.fd_count, 1);
-	assert_int_equal(n->net.fds[0], 7);
-	assert_null(n->net.tap);
-	assert_null(n->net.bridge);
-	parse_ok("-k|x|-n|tap=t,,x");
-	assert_string_equal(n->net.tap, "t,x");
-	assert_false(n->has_mac);
-	parse_ok("-k|x|-n|fd=0");
-	assert_int_equal(n->net.fd_count, 1);
-	assert_int_equal(n->net.fds[0], 0);
-	parse_ok("-k|x|-n|fd=3:14:5,queues=3");
-	assert_int_equal(n->net.fd_count, 3);
-	assert_int_equal(n->net.fds[1], 14);
-	assert_int_equal(n->net.queues, 3);
-}
-
-static void forwards(const char *spec, bool udp, const char *addr, int host, int guest)
-{
-	const struct net_options *n = &config.nets[0].net;
-	char line[200];
-
-	snprintf(line, sizeof(line), "-k|x|-n|user,hostfwd=%s", spec);
-	parse_ok(line);
-	assert_true(n->user);
-	assert_int_equal(n->forward_count, 1);
-	assert_int_equal(n->forwards[0].udp, udp);
-	assert_string_equal(n->forwards[0].host_addr, addr);
-	assert_int_equal(n->forwards[0].host_port, host);
-	assert_int_equal(n->forwards[0].guest_port, guest);
-}
-
-static void test_net_user(void **state)
-{
-	const struct net_options *n = &config.nets[0].net;
-	char line[2000] = "-k|x|-n|user";
-
-	parse_ok(line);
-	assert_true(n->user);
-	assert_null(n->socket);
-	assert_int_equal(n->forward_count, 0);
-	forwards("tcp:2222:22", false, "", 2222, 22);
-	forwards("udp:1:65535", true, "", 1, 65535);
-	forwards("tcp:127.0.0.1:2222:22", false, "127.0.0.1", 2222, 22);
-	forwards("udp:[::1]:53:5353", true, "::1", 53, 5353);
-	forwards("tcp::2222-:22", false, "", 2222, 22);
-	forwards("tcp:127.0.0.1:2222-:22", false, "127.0.0.1", 2222, 22);
-	parse_ok("-k|x|-n|user,socket=/run/a,,b,mac=52:54:00:ab:cd:ef");
-	assert_string_equal(n->socket, "/run/a,b");
-	assert_true(config.nets[0].has_mac);
-	for (int i = 0; i < NET_FORWARDS_MAX; i++)
-		strcat(line, ",hostfwd=tcp:2222:22");
-	parse_ok(line);
-	assert_int_equal(n->forward_count, NET_FORWARDS_MAX);
-	capture_start();
-	assert_int_equal(parse(strcat(line, ",hostfwd=udp:1:2")), OPTIONS_ERROR);
-	assert_one_line(capture_end());
-	assert_says(capture_text, "at most 16");
-}
-
-static void test_net_edge(void **state)
-{
-	const struct edge_options *e = &config.nets[0].edge;
-
-	parse_ok("-k|x|-n|bridge=br0");
-	assert_true(!e->monitor && !e->pcap && !e->guard.on && !e->rate && !e->isolated);
-	parse_ok("-k|x|-n|bridge=br0,monitor=mon0,guard=mac,rate=10M,isolated,pcap=a,,b");
-	assert_string_equal(e->monitor, "mon0");
-	assert_string_equal(e->pcap, "a,b");
-	assert_true(e->guard.on && e->isolated);
-	assert_int_equal(e->guard.addr_count, 0);
-	assert_int_equal(e->rate, MIB(10));
-	parse_ok("-k|x|-n|guard=192.0.2.7+2001:db8::/64,rate=16K,isolated=off");
-	assert_int_equal(e->guard.addr_count, 2);
-	assert_true(!e->guard.addrs[0].ipv6 && e->guard.addrs[1].ipv6);
-	assert_int_equal(e->guard.addrs[0].bits, 32);
-	assert_int_equal(e->guard.addrs[1].bits, 64);
-	assert_int_equal(e->rate, 16384);
-	assert_false(e->isolated);
-	parse_ok("-k|x|-n|rate=1T");
-	assert_int_equal(e->rate, 1ull << 40);
-}
-
-/* What is wrong, and two things the line must name: the thing and the reason or remedy. */
-static const struct {
-	const char *line, *names, *says;
-} errors[] = {
+static const struct bad_line errors[] = {
 	{"--mem|1G", "--kernel", "missing"},
 	{"--kernel", "--kernel", "value is missing"},
 	{"-k", "-k", "value is missing"},
@@ -427,91 +294,11 @@ static const struct {
 	{"-k|x|--disk|a,bps=99999999T", "bps=99999999T", "to 1T"},
 	{"-k|x|--disk|a,backing=images", "backing=images", "directory"},
 	{"-k|x|--disk|a,backing=", "backing=", "directory"},
-
-	{"-k|x|--net|", "--net", "key"},
-	{"-k|x|--net|bogus=1", "'bogus'", "minivmm --help"},
-	{"-k|x|--net|br0", "'br0'", "unknown key"},
-	{"-k|x|--net|bridge=br0,", "--net", "unknown key"},
-	{"-k|x|--net|bridge", "bridge", "needs a value"},
-	{"-k|x|--net|bridge=", "bridge", "needs a value"},
-	{"-k|x|--net|tap=", "tap", "needs a value"},
-	{"-k|x|--net|fd=", "fd", "needs a value"},
-	{"-k|x|--net|mac=", "mac", "needs a value"},
-	{"-k|x|--net|fd=x", "fd=x", "descriptor"},
-	{"-k|x|--net|fd=-1", "fd=-1", "descriptor"},
-	{"-k|x|--net|fd=99999999999999999999", "fd=99999999999999999999", "descriptor"},
-	{"-k|x|--net|fd=3,tap=t", "fd=", "tap="},
-	{"-k|x|--net|fd=3:", "fd=", "descriptor"},
-	{"-k|x|--net|fd=3:x:5", "fd=x", "descriptor"},
-	{"-k|x|--net|fd=3:4:3", "fd=", "twice"},
-	{"-k|x|--net|fd=3:4:5:6:7:8:9:10:11", "fd=", "at most 8"},
-	{"-k|x|--net|queues=", "queues", "needs a value"},
-	{"-k|x|--net|queues=0", "queues=0", "from 1 to 8"},
-	{"-k|x|--net|queues=9", "queues=9", "from 1 to 8"},
-	{"-k|x|--net|queues=-1", "queues=-1", "from 1 to 8"},
-	{"-k|x|--net|bridge=b,fd=3", "fd=", "bridge="},
-	{"-k|x|--net|user=alice", "user=alice", "no value"},
-	{"-k|x|--net|user,tap=t", "user", "tap="},
-	{"-k|x|--net|bridge=b,user", "user", "bridge="},
-	{"-k|x|--net|fd=3,user", "user", "fd="},
-	{"-k|x|--net|user,hostfwd", "hostfwd", "needs a value"},
-	{"-k|x|--net|user,socket=", "socket", "needs a value"},
-	{"-k|x|--net|hostfwd=tcp:1:2", "hostfwd=", "user,hostfwd="},
-	{"-k|x|--net|bridge=b,socket=s", "socket=", "user,socket="},
-	{"-k|x|--net|user,socket=s,hostfwd=tcp:1:2", "hostfwd=", "--tcp-ports"},
-	{"-k|x|--net|user,hostfwd=2222:22", "hostfwd=2222:22", "tcp:2222:22"},
-	{"-k|x|--net|user,hostfwd=sctp:1:2", "hostfwd=sctp:1:2", "tcp or udp"},
-	{"-k|x|--net|user,hostfwd=tcp:", "hostfwd=tcp:", "tcp or udp"},
-	{"-k|x|--net|user,hostfwd=tcp:-", "hostfwd=tcp:-", "tcp or udp"},
-	{"-k|x|--net|user,hostfwd=tcp:-:22", "hostfwd=tcp:-:22", "tcp or udp"},
-	{"-k|x|--net|user,hostfwd=tcp:22", "hostfwd=tcp:22", "the guest's"},
-	{"-k|x|--net|user,hostfwd=tcp:2222:", "hostfwd=tcp:2222:", "the guest's"},
-	{"-k|x|--net|user,hostfwd=tcp:0:22", "hostfwd=tcp:0:22", "port"},
-	{"-k|x|--net|user,hostfwd=tcp:22:65536", "hostfwd=tcp:22:65536", "port"},
-	{"-k|x|--net|user,hostfwd=tcp:22-:22-", "hostfwd=tcp:22-:22-", "port"},
-	{"-k|x|--net|user,hostfwd=tcp:localhost:1:2", "hostfwd=tcp:localhost:1:2", "address"},
-	{"-k|x|--net|user,hostfwd=tcp:1.2.3:1:2", "hostfwd=tcp:1.2.3:1:2", "address"},
-	{"-k|x|--net|user,hostfwd=tcp::1-1.2.3.4:2", "hostfwd=tcp::1-1.2.3.4:2", "port"},
-	{"-k|x|--net|mac=52:54:00:ab:cd", "mac=52:54:00:ab:cd", "52:54:00:12:34:56"},
-	{"-k|x|--net|mac=52-54-00-ab-cd-ef", "mac=52-54-00-ab-cd-ef", "52:54:00:12:34:56"},
-	{"-k|x|--net|mac=53:54:00:ab:cd:ef", "mac=53:54:00:ab:cd:ef", "multicast"},
-	{"-k|x|--net|monitor=", "monitor", "needs a value"},
-	{"-k|x|--net|pcap", "pcap", "needs a value"},
-	{"-k|x|--net|guard", "guard", "needs a value"},
-	{"-k|x|--net|guard=ip", "guard=ip", "guard=192.0.2.7+2001:db8::7"},
-	{"-k|x|--net|guard=192.0.2.7/33", "guard=192.0.2.7/33", "/LENGTH"},
-	{"-k|x|--net|guard=1.1.1.1+1.1.1.2+1.1.1.3+1.1.1.4+1.1.1.5+1.1.1.6+1.1.1.7+1.1.1.8+::1",
-	 "guard=", "more than 8"},
-	{"-k|x|--net|rate=", "rate", "needs a value"},
-	{"-k|x|--net|rate=fast", "rate=fast", "from 16K"},
-	{"-k|x|--net|rate=16383", "rate=16383", "from 16K"},
-	{"-k|x|--net|rate=2T", "rate=2T", "to 1T"},
-	{"-k|x|--net|rate=99999999999999999999", "rate=99999999999999999999", "to 1T"},
-	{"-k|x|--net|isolated=maybe", "isolated=maybe", "on or off"},
-	{"-k|x|--net|mac=00:00:00:00:00:00", "mac=00:00:00:00:00:00", "zero"},
 };
 
 static void test_errors(void **state)
 {
-	unsigned int wrong = 0;
-
-	for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
-		enum options_result result;
-		const char *said;
-		bool good;
-
-		capture_start();
-		result = parse(errors[i].line);
-		said = capture_end();
-		good = result == OPTIONS_ERROR && strncmp(said, "minivmm: ", 9) == 0 &&
-		       capture_lines(said) == 1 && strstr(said, errors[i].names) &&
-		       strstr(said, errors[i].says);
-		if (good)
-			continue;
-		wrong++;
-		print_error("%s: result %d: %s\n", errors[i].line, result, said);
-	}
-	assert_int_equal(wrong, 0);
+	assert_bad_lines(errors, ARRAY_LEN(errors));
 }
 
 /* Names are shown as they are, whatever they hold, and the line stays one. */
@@ -559,9 +346,6 @@ int main(void)
 		TEST(test_disk),
 		TEST(test_libqcow),
 		TEST(test_disks),
-		TEST(test_net),
-		TEST(test_net_user),
-		TEST(test_net_edge),
 		TEST(test_errors),
 		TEST(test_strange_names),
 		TEST(test_again),
