@@ -14,7 +14,7 @@
 
 static int old_stderr = -1, caught = -1;
 
-const char *netns_missing(void)
+static const char *missing(void)
 {
 	pid_t pid;
 	int status;
@@ -31,7 +31,7 @@ const char *netns_missing(void)
 	return NULL;
 }
 
-const char *netns_missing_tc(void)
+static const char *missing_tc(void)
 {
 	if (system("tc -V >/dev/null 2>&1"))
 		return "no tc (apt install iproute2)";
@@ -40,6 +40,23 @@ const char *netns_missing_tc(void)
 		   "action mirred egress mirror dev t0' >/dev/null 2>&1"))
 		return "this kernel lacks sch_ingress, cls_bpf or act_mirred";
 	return NULL;
+}
+
+static bool skip_for(const char *reason)
+{
+	if (reason)
+		printf("skipped: %s\n", reason);
+	return reason;
+}
+
+bool netns_skip(void)
+{
+	return skip_for(missing());
+}
+
+bool netns_skip_tc(void)
+{
+	return skip_for(missing()) || skip_for(missing_tc());
 }
 
 int netns_enter(void **state)

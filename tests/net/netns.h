@@ -4,10 +4,10 @@
 
 #include <stdbool.h>
 
-/* NULL, or why there can be no test here. */
-const char *netns_missing(void);
-/* The same for filters of tc, as net/tc.c makes them. */
-const char *netns_missing_tc(void);
+/* That there can be no test here; prints why. */
+bool netns_skip(void);
+/* Nor without filters of tc, as net/tc.c makes them. */
+bool netns_skip_tc(void);
 /* cmocka setup: a fresh, empty namespace with a running loopback. */
 int netns_enter(void **state);
 /* Run a shell command; true if it succeeded. */

@@ -342,13 +342,6 @@ int main(void)
 		TEST(never_waits), TEST(survives_a_full_disk), TEST(survives_its_interface),
 		TEST(refuses_bad_files),
 	};
-	const char *missing = netns_missing();
 
-	if (!missing)
-		missing = netns_missing_tc();
-	if (missing) {
-		printf("skipped: %s\n", missing);
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return netns_skip_tc() ? 77 : cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

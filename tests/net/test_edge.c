@@ -576,13 +576,6 @@ int main(void)
 		TEST(works_on_an_open_tap),
 		TEST(names_the_missing_right),
 	};
-	const char *missing = netns_missing();
 
-	if (!missing)
-		missing = netns_missing_tc();
-	if (missing) {
-		printf("skipped: %s\n", missing);
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return netns_skip_tc() ? 77 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,13 +190,6 @@ int main(void)
 		cmocka_unit_test_setup(limits_each_way, netns_enter),
 		cmocka_unit_test_setup(knows_all_rates, netns_enter),
 	};
-	const char *missing = netns_missing();
 
-	if (!missing)
-		missing = netns_missing_tc();
-	if (missing) {
-		printf("skipped: %s\n", missing);
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return netns_skip_tc() ? 77 : cmocka_run_group_tests(tests, NULL, NULL);
 }
