@@ -3,14 +3,21 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <sched.h>
-#include <stdarg.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static int old_stderr = -1, caught = -1;
 
@@ -77,6 +84,34 @@ bool netns_run(const char *fmt, ...)
 	return system(command) == 0;
 }
 
+bool netns_shows(const char *command, const char *pattern)
+{
+	return netns_run("%s | grep -q -- '%s'", command, pattern);
+}
+
+bool exists(const char *name)
+{
+	return if_nametoindex(name) != 0;
+}
+
+unsigned int count_links(void)
+{
+	struct if_nameindex *list = if_nameindex();
+	unsigned int count = 0;
+
+	assert_non_null(list);
+	while (list[count].if_index)
+		count++;
+	if_freenameindex(list);
+	return count;
+}
+
+void kill_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 void stderr_begin(void)
 {
 	fflush(stderr);
@@ -98,6 +133,17 @@ const char *stderr_end(void)
 	text[len < 0 ? 0 : len] = 0;
 	fputs(text, stderr);
 	return text;
+}
+
+void assert_one_line(const char *said, va_list texts)
+{
+	const char *want;
+
+	assert_non_null(strchr(said, '\n'));
+	assert_string_equal(strchr(said, '\n'), "\n");
+	while ((want = va_arg(texts, const char *)))
+		if (!strstr(said, want))
+			fail_msg("no \"%s\" in: %s", want, said);
 }
 
 void drop_net_admin(void)

@@ -67,6 +67,50 @@ void nic_close(struct nic *nic)
 	net_close(nic->net);
 }
 
+void nic_fails(const char *tap, const char *bridge, const struct edge_options *opts, int error,
+	       ...)
+{
+	unsigned int links = count_links();
+	const char *said;
+	struct nic nic;
+	va_list texts;
+	int r;
+
+	stderr_begin();
+	r = nic_try(tap, bridge, opts, &nic);
+	said = stderr_end();
+	assert_int_equal(r, error);
+	va_start(texts, error);
+	assert_one_line(said, texts);
+	va_end(texts);
+	assert_int_equal(count_links(), links);
+}
+
+pid_t nic_in_a_child(const char *tap, const char *bridge, const struct edge_options *opts)
+{
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		nic_open(tap, bridge, opts);
+		if (write(ready[1], "x", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+bool is_bare(const char *name)
+{
+	return !netns_run("tc qdisc show dev %s | grep -qE 'clsact|tbf'", name);
+}
+
 static struct virtio_net_hdr_v1 header(uint16_t mss)
 {
 	struct virtio_net_hdr_v1 hdr = { 0 };

@@ -5,11 +5,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "net/edge.h"
 #include "net/net.h"
 
 #define NIC_MAC "\x02\x11\x22\x33\x44\x55"
+#define OTHER_MAC "\x02\x66\x77\x88\x99\xaa"
 #define NIC_FRAME_MAX 70000
 
 struct nic {
@@ -23,6 +25,14 @@ int nic_try(const char *tap, const char *bridge, const struct edge_options *opts
 /* It must succeed. */
 struct nic nic_open(const char *tap, const char *bridge, const struct edge_options *opts);
 void nic_close(struct nic *nic);
+/* It must fail with `error` and one line that has every one of the NULL-ended texts in it, and no
+ * interface more or less is there afterwards. */
+void nic_fails(const char *tap, const char *bridge, const struct edge_options *opts, int error,
+	       ...);
+/* One that another process has, until that is killed. */
+pid_t nic_in_a_child(const char *tap, const char *bridge, const struct edge_options *opts);
+/* Nothing of ours, or anybody's, is at the interface. */
+bool is_bare(const char *name);
 
 /* Not a segment to be cut, unless `mss`: then the frame is TCP over IPv4 without options. */
 int nic_send(const struct nic *nic, const void *frame, size_t len, uint16_t mss);

@@ -21,7 +21,6 @@
 #include "netns.h"
 #include "nic.h"
 
-#define OTHER_MAC "\x02\x66\x77\x88\x99\xaa"
 #define READER "/usr/bin/python3 " PCAPNG_PY
 
 static uint8_t frame[NIC_FRAME_MAX];

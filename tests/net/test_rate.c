@@ -18,8 +18,6 @@
 #include "netns.h"
 #include "nic.h"
 
-#define BRIDGE_UP "ip link add br0 type bridge && ip link set br0 up"
-#define OTHER_MAC "\x02\x66\x77\x88\x99\xaa"
 #define RATE (1u << 20)
 #define BURST (128u << 10) /* and the queue twice that, as net/edge.c has it for low rates */
 #define SECONDS 3.0
@@ -125,7 +123,7 @@ static void limits_each_way(void **state)
 		assert_int_equal(r, -ENOENT);
 		assert_non_null(strstr(said, "tap t1: cannot limit"));
 		assert_non_null(strstr(said, "modprobe -a"));
-		assert_true(netns_run("! tc qdisc show dev t1 | grep -qE 'clsact|tbf'"));
+		assert_true(is_bare("t1"));
 		skip();
 	}
 	stderr_end();
@@ -143,7 +141,7 @@ static void limits_each_way(void **state)
 	close(wire);
 	nic_close(&nic);
 	nic_close(&peer);
-	assert_true(netns_run("! tc qdisc show dev t1 | grep -qE 'clsact|tbf'"));
+	assert_true(is_bare("t1"));
 }
 
 /* The smallest and the largest are numbers the kernel takes, and shows as they were meant. */

@@ -10,7 +10,6 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,8 +89,7 @@ static void killed_leaves_nothing(void **state)
 	}
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	assert_true(exists("guest1"));
-	kill(pid, SIGKILL);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	kill_child(pid);
 	assert_false(exists("guest1"));
 	close(ready[0]);
 	close(ready[1]);
