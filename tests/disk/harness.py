@@ -1,35 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Runs `minivmm disk` and QEMU's tools on images in a folder that goes away."""
 
-import dataclasses
-import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import tempfile
 
-from cases import Failure, check, need
+from cases import check, check_one_line, need, run_program
 
 TIMEOUT_S = 120
-
-
-@dataclasses.dataclass
-class Result:
-    what: str
-    status: int
-    out: str
-    err: str
-
-    def __str__(self):
-        return f"{self.what}: status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
-
-    def json(self):
-        try:
-            return json.loads(self.out)
-        except ValueError as error:
-            raise Failure(f"not JSON ({error}): {self}") from None
 
 
 def same(ours, theirs, what):
@@ -48,14 +28,7 @@ class Host:
 
     def run(self, *command, **kwargs):
         """Any command; relative names are in our folder."""
-        command = [str(word) for word in command]
-        try:
-            done = subprocess.run(command, capture_output=True, cwd=self.tmp, check=False,
-                                  timeout=TIMEOUT_S, **kwargs)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"still running after {TIMEOUT_S} s: {' '.join(command)}") from None
-        return Result(" ".join(command), done.returncode, done.stdout.decode(errors="replace"),
-                      done.stderr.decode(errors="replace"))
+        return run_program(command, TIMEOUT_S, cwd=self.tmp, **kwargs)
 
     def disk(self, *args, prefix=(), **kwargs):
         result = self.run(*prefix, self.minivmm, "disk", *args, **kwargs)
@@ -72,12 +45,9 @@ class Host:
         """One line, with all `fragments`, and the folder as it was."""
         before = self.listing()
         result = self.disk(*args, **kwargs)
-        check(result.status == status and not result.out, result)
-        check(re.fullmatch(r"minivmm: [^\n]+\n", result.err), f"not one line: {result}")
-        for fragment in fragments:
-            check(fragment in result.err, f"{fragment!r} is missing: {result}")
+        check_one_line(result, status, fragments)
+        check(not result.out, result)
         same(self.listing(), before, f"files after {result}")
-        print(result.err, end="")
 
     def qemu(self, tool, *args, statuses=(0,)):
         need(tool)

@@ -11,7 +11,7 @@ import struct
 import subprocess
 
 from cases_machine import stop, wait_for
-from cases import Skip, check, need
+from cases import Skip, check, check_one_line, need
 
 MIB = 1 << 20
 USAGE = 2
@@ -27,17 +27,12 @@ def need_root():
 def refused(host, status, fragments, *options, kernel=None, prefix=()):
     """minivmm must refuse: one line that has all `fragments`."""
     kernel = host.guest("hello") if kernel is None else kernel
-    what = " ".join(map(str, options)) or str(kernel)
     command = [*prefix, host.minivmm, "--kernel", kernel, *options]
     if "--mem" not in options:
         command += ["--mem", "128M"]
     result = host.run_command(command, timeout_s=20)
-    check(result.status == status, f"{what}: {result}")
-    check(not result.out, f"{what}: {result}")
-    check(re.fullmatch(r"minivmm: [^\n]+\n", result.err), f"{what}: not one line: {result}")
-    for fragment in fragments:
-        check(fragment in result.err, f"{what}: {fragment!r} is missing: {result}")
-    print(result.err, end="")
+    check_one_line(result, status, fragments)
+    check(not result.out, result)
 
 
 def fingerprint(folder):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs minivmm with a small guest, and says what came out."""
 
+import argparse
 import dataclasses
 import os
 import pathlib
@@ -9,19 +10,10 @@ import signal
 import subprocess
 import tempfile
 
-from cases import Failure, check, need
+import cases
+from cases import check, need, run_program
 
 GUEST_TIMEOUT_S = 60
-
-
-@dataclasses.dataclass
-class Result:
-    status: int
-    out: str
-    err: str
-
-    def __str__(self):
-        return f"status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
 
 
 class Host:
@@ -31,9 +23,9 @@ class Host:
         # Whatever a nohup or a script around us ignores: minivmm would ignore it, too.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.minivmm = minivmm
+        self.minivmm = os.path.abspath(minivmm)
         self.without_io_uring = without_io_uring
-        self.guests = pathlib.Path(guests)
+        self.guests = pathlib.Path(guests).absolute()
         self.sanitized = sanitized
         self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="minivmm-guest-"))
 
@@ -58,16 +50,7 @@ class Host:
                                 stderr=subprocess.PIPE)
 
     def run_command(self, command, stdin="", timeout_s=GUEST_TIMEOUT_S, **kwargs):
-        try:
-            done = subprocess.run([str(word) for word in command], input=stdin.encode(),
-                                  capture_output=True, timeout=timeout_s, check=False, **kwargs)
-        except subprocess.TimeoutExpired as late:
-            out = (late.stdout or b"").decode(errors="replace")
-            err = (late.stderr or b"").decode(errors="replace")
-            raise Failure(f"still running after {timeout_s} s\nstdout: {out}\n"
-                          f"stderr: {err}") from None
-        return Result(done.returncode, done.stdout.decode(errors="replace"),
-                      done.stderr.decode(errors="replace"))
+        return run_program(command, timeout_s, input=stdin.encode(), **kwargs)
 
     def run(self, guest, *options, cmdline="", stdin="", timeout_s=GUEST_TIMEOUT_S):
         return self.run_command(self.command(guest, *options, cmdline=cmdline), stdin, timeout_s)
@@ -109,5 +92,19 @@ class Host:
         return raw
 
 
-def kvm_usable():
-    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+def main(doc, known):
+    """What a program of tests, `doc` at its head, does: one of the `known` cases. Its status."""
+    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
+    parser.add_argument("--minivmm", required=True)
+    parser.add_argument("--guests", required=True, help="folder of the guests' ELF files")
+    parser.add_argument("--sanitized", action="store_true", help="minivmm has sanitizers")
+    parser.add_argument("--without-io-uring", metavar="PROGRAM",
+                        help="start minivmm by this, which forbids it")
+    parser.add_argument("case", choices=sorted(known))
+    args = parser.parse_args()
+
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        print("SKIP: no access to /dev/kvm")
+        return 77
+    host = Host(args.minivmm, args.guests, args.sanitized, args.without_io_uring)
+    return cases.run(args.case, known[args.case], host)

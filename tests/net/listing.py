@@ -9,7 +9,6 @@ bridge say of them. In namespaces of the test's own, with a /run of its own.
 Exit status 0, 1, or 77 where this host cannot tell (the reason is printed).
 """
 
-import argparse
 import ctypes
 import fcntl
 import json
@@ -25,7 +24,6 @@ import sys
 TESTS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..")
 sys.path[:0] = [TESTS, os.path.join(TESTS, "guest")]
 
-import cases
 import harness
 from cases import check
 from cases_machine import stop, wait_for
@@ -394,19 +392,5 @@ CASES = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--minivmm", required=True)
-    parser.add_argument("--guests", required=True, help="folder of the guests' ELF files")
-    parser.add_argument("case", choices=sorted(CASES))
-    args = parser.parse_args()
-
-    if not harness.kvm_usable():
-        print("SKIP: no access to /dev/kvm")
-        return 77
-    host = harness.Host(os.path.abspath(args.minivmm), os.path.abspath(args.guests), False)
-    return cases.run(args.case, CASES[args.case], host)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(harness.main(__doc__, CASES))

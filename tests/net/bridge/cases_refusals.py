@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from cases import check, need
+from cases import check, check_one_line, need
 
 UP = ("up", "br0", "--address", "10.9.0.1/24")
 USAGE = 2
@@ -95,7 +95,7 @@ def dnsmasq_fails(host):
     host.ok(*UP)
     with socket.create_server(("10.9.0.1", 53)):
         result = host.bridge(*UP, "--nat", "--dhcp")
-    host.one_line(result, FAILED, ["bridge br0: dnsmasq does not start", "Address already in use"])
+    check_one_line(result, FAILED, ["bridge br0: dnsmasq does not start", "Address already in use"])
     host.ok(*UP, "--nat", "--dhcp")
     host.ok("down", "br0")
     host.same(host.snapshot(), before, "down")
@@ -136,7 +136,7 @@ def links(host):
     (run / "bridge-br0").symlink_to(victim)
     for args in (UP, ("down", "br0")):
         result = host.bridge(*args)
-        host.one_line(result, FAILED, ["bridge-br0"])
+        check_one_line(result, FAILED, ["bridge-br0"])
     check("br0" not in host.sh("ip -o link"), "made all the same")
     (run / "bridge-br0").unlink()
     (run / "bridge.lock").unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from cases import Skip, check, need
+from cases import Skip, check, check_one_line, need
 from harness import OUTSIDE
 
 UP = ("up", "br0", "--address", "10.9.0.1/24")
@@ -23,7 +23,7 @@ def forward_policy(host):
     host.outside()
     host.sh(DROP.format("ip filter", "FORWARD", "forward"))
     result = host.bridge(*UP, "--nat")
-    host.one_line(result, 0, ["keeps guests from going out", "FORWARD", "ip filter"])
+    check_one_line(result, 0, ["keeps guests from going out", "FORWARD", "ip filter"])
     guest = host.guest("guest", "br0", "10.9.0.2/24", "10.9.0.1")
     check(not guest.pings(OUTSIDE), "it was no obstacle")
     rule = remedy(result.err).split(", ")[0]
@@ -47,7 +47,7 @@ def input_policy(host):
     need("dnsmasq")
     host.sh(DROP.format("inet ufw", "input", "input"))
     result = host.bridge(*UP, "--dhcp")
-    host.one_line(result, 0, ["keeps guests from asking for an address", "inet ufw"])
+    check_one_line(result, 0, ["keeps guests from asking for an address", "inet ufw"])
     guest = host.guest("guest", "br0")
     check(not guest.lease(), "it was no obstacle")
     host.sh(remedy(result.err))

@@ -4,7 +4,6 @@ Runs `minivmm bridge` in network, mount and process namespaces that end with the
 empty, and whatever is started in them (dnsmasq goes into the background) is ended with them.
 """
 
-import dataclasses
 import os
 import pathlib
 import re
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 
-from cases import Failure, Skip, check, need
+from cases import Skip, check, check_one_line, need, run_program
 
 TIMEOUT_S = 60
 INSIDE = "MINIVMM_TEST_INSIDE"
@@ -38,17 +37,6 @@ def enter():
     os.execvp(command[0], [*command, sys.executable, *sys.argv])
 
 
-@dataclasses.dataclass
-class Result:
-    what: str
-    status: int
-    out: str
-    err: str
-
-    def __str__(self):
-        return f"{self.what}: status {self.status}\nstdout: {self.out}\nstderr: {self.err}"
-
-
 class Host:
     def __init__(self, minivmm, guests):
         self.minivmm = os.path.abspath(minivmm)
@@ -62,14 +50,7 @@ class Host:
         self.folder.cleanup()
 
     def run(self, *command, **kwargs):
-        command = [str(word) for word in command]
-        try:
-            done = subprocess.run(command, capture_output=True, cwd=self.tmp, check=False,
-                                  stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, **kwargs)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"still running after {TIMEOUT_S} s: {' '.join(command)}") from None
-        result = Result(" ".join(command), done.returncode, done.stdout.decode(errors="replace"),
-                        done.stderr.decode(errors="replace"))
+        result = run_program(command, TIMEOUT_S, cwd=self.tmp, stdin=subprocess.DEVNULL, **kwargs)
         check(result.status >= 0 and "Sanitizer" not in result.err, result)
         return result
 
@@ -94,23 +75,15 @@ class Host:
     def warned(self, fragments, *args):
         """It succeeds with one line about something else."""
         result = self.bridge(*args)
-        self.one_line(result, 0, fragments)
+        check_one_line(result, 0, fragments)
 
     def refused(self, status, fragments, *args, prefix=()):
         """One line, with all `fragments`, and nothing changed."""
         before = self.snapshot()
         result = self.bridge(*args, prefix=prefix)
-        self.one_line(result, status, fragments)
+        check_one_line(result, status, fragments)
         check(not result.out, result)
         self.same(self.snapshot(), before, f"after {result}")
-
-    @staticmethod
-    def one_line(result, status, fragments):
-        check(result.status == status, result)
-        check(re.fullmatch(r"minivmm: [^\n]+\n", result.err), f"not one line: {result}")
-        for fragment in fragments:
-            check(fragment in result.err, f"{fragment!r} is missing: {result}")
-        print(result.err, end="")
 
     # --- the host as it is ---
 
