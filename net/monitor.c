@@ -146,11 +146,11 @@ static int try_open(struct mnl_socket *nl, const char *name, struct monitor *out
 		return adopt(&link, out);
 	out->fd = tap_open_file();
 	if (out->fd < 0)
-		return out->fd;
+		return out->fd; /* it logs */
 	r = r ? make(nl, name, out) : join(nl, name, out);
 	if (!r)
 		return 0;
-	close(out->fd);
+	monitor_close(out);
 	if (r == -EEXIST || r == -ENODEV || r == -EBUSY)
 		return -EAGAIN;
 	if (r == -EPERM)
@@ -165,6 +165,7 @@ int monitor_open(struct mnl_socket *nl, const char *name, struct monitor *out)
 {
 	int r = -EAGAIN;
 
+	*out = (struct monitor){ .fd = -1 };
 	if (!link_name_valid(name)) {
 		log_error("net: monitor=%s: not an interface name (1 to %d characters, no space, / "
 			  ": %%)", name, IFNAMSIZ - 1);

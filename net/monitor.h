@@ -9,7 +9,7 @@ struct monitor {
 	int fd; /* what holds it, or -1: it was there before */
 };
 
-/* 0 or -errno; logs. */
+/* 0, or -errno and nothing to close; logs. */
 int monitor_open(struct mnl_socket *nl, const char *name, struct monitor *out);
 /* No more copies are sent there. */
 void monitor_close(struct monitor *monitor);

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "net/link.h"
+#include "net/monitor.h"
 #include "netns.h"
 #include "nic.h"
 
@@ -19,7 +21,7 @@ static uint8_t frame[NIC_FRAME_MAX];
 
 static const struct edge_options plain, monitored = { .monitor = "mon0" };
 
-/* Frames of every kind go from a guest to the host's interface `peer` and back. */
+/* Frames of every kind go from a guest to the host's interface `tap` and back. */
 static void sees_both_ways(const struct nic *nic, int monitor, int tap)
 {
 	static const struct {
@@ -233,6 +235,29 @@ static void refuses_a_bad_monitor(void **state)
 	assert_true(is_bare("t0"));
 }
 
+/* Whoever called closes what it has after a failure, too: nobody else's file, by then. */
+static void failure_leaves_no_file(void **state)
+{
+	struct monitor monitor = { .fd = 999 };
+	struct mnl_socket *nl;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid == 0) {
+		assert_int_equal(link_connect(&nl), 0);
+		assert_int_equal(monitor_open(nl, "a/b", &monitor), -EINVAL);
+		assert_true(monitor.fd < 0);
+		drop_net_admin();
+		assert_int_equal(monitor_open(nl, "mon0", &monitor), -EPERM);
+		assert_true(monitor.fd < 0);
+		link_disconnect(nl);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, netns_enter)
 
 int main(void)
@@ -242,6 +267,7 @@ int main(void)
 		TEST(last_one_takes_the_monitor_away), TEST(killed_leaves_no_monitor),
 		TEST(many_share_a_monitor), TEST(adopts_a_monitor),
 		TEST(guest_outlives_its_monitor), TEST(refuses_a_bad_monitor),
+		TEST(failure_leaves_no_file),
 	};
 
 	return netns_skip_tc() ? 77 : cmocka_run_group_tests(tests, NULL, NULL);
