@@ -4,7 +4,7 @@
 
 struct capture;
 
-/* The file is overwritten if it is a capture, or a FIFO. 0 or -errno; logs. */
+/* To a FIFO, or to a file: made, or overwritten if empty or a capture. 0 or -errno; logs. */
 int capture_open(const char *path, int index, const char *ifname, struct capture **out);
 /* Writes what is left. Accepts NULL. */
 void capture_close(struct capture *capture);

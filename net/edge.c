@@ -10,7 +10,8 @@
  *
  * So the monitor has what the guest sends whatever becomes of it, and what is sent to the guest
  * whether it fits the rate or not. A copy that cannot be delivered is lost, the frame goes on. A
- * capture (pcap=, capture.c) has the same, but what goes to the guest when it leaves the queue.
+ * capture (pcap=, capture.c) sees the same, except that what goes to the guest it sees only when
+ * that leaves the queue.
  *
  * A TAP of ours takes it all along when it goes. One that was adopted gets it taken off, and if we
  * are killed before that, at the next start (edge_clean).
@@ -217,7 +218,7 @@ static bool asks(const struct edge_options *opts)
 	return opts->monitor || opts->pcap || opts->guard.on || opts->rate || opts->isolated;
 }
 
-/* Only fd= can be of another: there its name says nothing, or something else, here. */
+/* A TAP of fd= may be in another, and another interface have its name here. */
 static int check_namespace(const struct edge *edge, int tap_fd)
 {
 	int fd = ioctl(tap_fd, TUNGETDEVNETNS);
@@ -270,7 +271,7 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 	if (!r)
 		r = find_link(edge);
 	if (!r) {
-		edge_clean(edge->nl, &edge->link); /* of fd=, still */
+		edge_clean(edge->nl, &edge->link); /* a TAP of fd= was not yet */
 		r = link_get(edge->nl, edge->ifname, &edge->link);
 	}
 	if (!r)
@@ -282,7 +283,7 @@ int edge_open(const struct net *net, const struct edge_options *opts, const uint
 	return r;
 }
 
-/* What somebody took off before is none to complain about. */
+/* That somebody took it off before is nothing to complain about. */
 static void note(const struct edge *edge, int r)
 {
 	if (r && r != -ENODEV && r != -ENOENT && r != -EINVAL)

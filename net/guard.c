@@ -236,7 +236,7 @@ static bool has(const struct guard *guard, bool ipv6)
 	return false;
 }
 
-/* --- protocols: each function but discovery ends with a verdict --- */
+/* --- protocols: all but check_mac and check_discovery end with a verdict --- */
 
 static void check_mac(struct program *p, uint32_t at)
 {

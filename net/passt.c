@@ -50,7 +50,7 @@ struct passt {
 
 /* --- messages --- */
 
-/* One line of its own, or of the C library's where there is no system log. */
+/* Not an empty line, nor its complaint where there is no system log. */
 static bool worth_telling(const char *line)
 {
 	return *line && !(strncmp(line, "Failed to send ", 15) == 0 && strstr(line, " to syslog"));
@@ -218,7 +218,7 @@ static bool blame_forward(const struct net_options *opts)
 	return false;
 }
 
-/* It writes there once it is ready; it can but end before. */
+/* It writes there once it is ready, unless it ends before. */
 static int wait_ready(struct passt *passt, int ready, const struct net_options *opts)
 {
 	struct pollfd pfd = { .fd = ready, .events = POLLIN };

@@ -23,7 +23,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/virtio_net.h>
 #include <stdio.h>
 #include <stdlib.h>
