@@ -38,7 +38,7 @@ const char options_help[] =
 	"                        add a network interface\n"
 	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"
 	"                        the same without rights, through passt\n"
-	"      --name NAME       the machine's name (default minivmm)\n"
+	"      --name NAME       the machine's name; default MAC addresses come from it\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
 	"      --stats           at the end, print the exits to user space\n"
