@@ -53,7 +53,8 @@ static int parse_fd(const char *value, struct machine_net *net)
 			return -EINVAL;
 		}
 		snprintf(number, sizeof(number), "%.*s", (int)len, value);
-		r = add_fd(number, &net->net);
+		/* Cut off it could be another number: what is too long is taken as it is. */
+		r = add_fd(len < sizeof(number) ? number : value, &net->net);
 		if (r < 0 || !value[len])
 			return r;
 		value += len + 1;

@@ -115,6 +115,7 @@ static const struct bad_line errors[] = {
 	{"-k|x|--net|fd=x", "fd=x", "descriptor"},
 	{"-k|x|--net|fd=-1", "fd=-1", "descriptor"},
 	{"-k|x|--net|fd=99999999999999999999", "fd=99999999999999999999", "descriptor"},
+	{"-k|x|--net|fd=00000000000000000000000000000003x", "fd=000", "descriptor"},
 	{"-k|x|--net|fd=3,tap=t", "fd=", "tap="},
 	{"-k|x|--net|fd=3:", "fd=", "descriptor"},
 	{"-k|x|--net|fd=3:x:5", "fd=x", "descriptor"},
