@@ -197,6 +197,9 @@ static int bring_up_created(struct tap *tap, const struct link_info *bridge)
 		change.fields |= LINK_SET_MASTER | LINK_SET_MTU;
 		change.master = bridge->index;
 		tap->net.mtu = change.mtu = bridge->mtu;
+		/* Nobody reaches a port's own; the guest would hear it asked for. Where there is
+		 * no IPv6 there is nothing to turn off. */
+		link_set_no_ipv6_address(tap->nl, tap->index);
 	}
 	return apply(tap, &change, bridge ? bridge->name : NULL);
 }

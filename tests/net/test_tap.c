@@ -53,6 +53,7 @@ static void joins_the_bridge(void **state)
 	assert_true(shown("mv0", "mtu 1400.*master br0"));
 	assert_true(shown("guest1", "mtu 1400.*master br0"));
 	assert_true(shown("guest1", "[<,]UP"));
+	assert_false(netns_shows("ip addr show dev guest1", "inet6"));
 	assert_true(shown("br0", "mtu 1400"));
 	assert_int_equal(b->mtu, 1400);
 	net_close(a);
