@@ -17,18 +17,21 @@
 #define MACHINE_DISK_QUEUES_MAX 64
 #define MACHINE_DISK_BPS_MIN 4096u
 #define MACHINE_DISK_RATE_MAX (1ull << 40)
+#define MACHINE_POLL_MAX_US 10000
 
 struct machine_disk {
 	struct blk_options blk;
 	const char *serial;  /* at most 20 bytes, or NULL */
 	unsigned int queues; /* 0: one for each processor, up to a few */
 	uint64_t iops, bps;  /* limits per second, or 0 */
+	int poll_us;         /* 0 to MACHINE_POLL_MAX_US, or LOOP_AWAKE_AUTO: loop_stay_awake */
 };
 
 struct machine_net {
 	struct net_options net;
 	struct edge_options edge;
 	uint8_t mac[6];
+	int poll_us;  /* as a disk's */
 	bool has_mac; /* else a stable one from the machine's name or first disk */
 };
 

@@ -63,6 +63,7 @@ static int open_disk(const struct machine_disk *config, const char *name, struct
 
 	if (r < 0)
 		return r;
+	loop_stay_awake(disk->loop, config->poll_us);
 	if (config->iops || config->bps)
 		r = blk_limit_create(disk->loop, config->iops, config->bps, &disk->limit);
 	if (r < 0)
@@ -147,6 +148,7 @@ static int open_nics(struct machine *machine)
 			net_close(nic->net);
 			return r;
 		}
+		loop_stay_awake(nic->loop, config->nets[i].poll_us);
 		if (config->nets[i].has_mac)
 			memcpy(nic->mac, config->nets[i].mac, sizeof(nic->mac));
 		else

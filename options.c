@@ -8,6 +8,7 @@
 
 #include "options_impl.h"
 #include "util/log.h"
+#include "util/loop.h"
 #include "util/util.h"
 
 const char options_help[] =
@@ -29,11 +30,13 @@ const char options_help[] =
 	"  -d, --disk FILE[,format=raw|qcow2|qcow][,readonly][,direct=on|off]\n"
 	"             [,serial=TEXT][,backing=on|off|DIR][,data-file=FILE]\n"
 	"             [,snapshot=on|off|commit][,queues=N][,iops=N][,bps=SIZE]\n"
+	"             [,poll=auto|US]\n"
 	"             [,reader=libqcow][,password-file=FILE|,password-fd=N]\n"
 	"                        add a disk; without format= a name in .qcow2 is qcow2,\n"
 	"                        one in .iso a read-only raw disk, any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N[:N]...][,mac=ADDR][,queues=N]\n"
 	"            [,monitor=NAME][,pcap=FILE][,rate=SIZE][,isolated]\n"
+	"            [,poll=auto|US]\n"
 	"            [,guard=mac|ADDR[/LEN][+ADDR[/LEN]]...]\n"
 	"                        add a network interface\n"
 	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"
@@ -113,6 +116,22 @@ int options_switch(const char *option, const char *key, const char *value, bool 
 		log_error("%s: %s=%s: on or off is expected", option, key, value);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+int options_poll(const char *option, const char *value, int *out)
+{
+	uint64_t us;
+
+	*out = LOOP_AWAKE_AUTO;
+	if (strcmp(value, "auto") == 0)
+		return 0;
+	if (parse_uint(value, 0, MACHINE_POLL_MAX_US, &us) < 0) {
+		log_error("%s: poll=%s: auto, or microseconds from 0 to %d are expected", option,
+			  value, MACHINE_POLL_MAX_US);
+		return -EINVAL;
+	}
+	*out = (int)us;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "util/log.h"
+#include "util/loop.h"
 #include "util/util.h"
 
 static int parse_format(const char *value, struct machine_disk *disk)
@@ -128,6 +129,11 @@ static int parse_bps(const char *value, struct machine_disk *disk)
 	return parse_rate("bps", value, MACHINE_DISK_BPS_MIN, &disk->bps);
 }
 
+static int parse_poll(const char *value, struct machine_disk *disk)
+{
+	return options_poll("--disk", value, &disk->poll_us);
+}
+
 /* What needs a value. */
 static const struct {
 	const char *name;
@@ -142,6 +148,7 @@ static const struct {
 	{"password-fd", parse_password_fd},
 	{"iops", parse_iops},
 	{"bps", parse_bps},
+	{"poll", parse_poll},
 };
 
 static int parse_disk_key(struct machine_disk *disk, const char *key, const char *value)
@@ -181,6 +188,7 @@ int options_disk(char *text, struct machine_config *config)
 		log_error("--disk: at most %d disks", MACHINE_DISKS_MAX);
 		return -EINVAL;
 	}
+	disk->poll_us = LOOP_AWAKE_AUTO;
 	disk->blk.path = options_next_item(&list);
 	if (!*disk->blk.path) {
 		log_error("--disk: a file's name is expected first");

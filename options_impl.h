@@ -16,6 +16,8 @@ char *options_split_value(char *item);
 /* on, off, or the key alone. `option` is "--disk", for messages. */
 int options_switch(const char *option, const char *key, const char *value, bool *out);
 int options_need_value(const char *option, const char *key, const char *value);
+/* Microseconds, or auto: for loop_stay_awake. */
+int options_poll(const char *option, const char *value, int *out);
 /* `what` is "--net: fd", for messages. */
 int options_fd(const char *what, const char *value, int *out);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "util/log.h"
+#include "util/loop.h"
 #include "util/util.h"
 
 static int parse_bridge(const char *value, struct machine_net *net)
@@ -203,6 +204,11 @@ static int parse_rate(const char *value, struct machine_net *net)
 	return 0;
 }
 
+static int parse_poll(const char *value, struct machine_net *net)
+{
+	return options_poll("--net", value, &net->poll_us);
+}
+
 static int parse_isolated(const char *value, struct machine_net *net)
 {
 	return options_switch("--net", "isolated", value, &net->edge.isolated);
@@ -225,6 +231,7 @@ static const struct {
 	{"pcap", parse_pcap},
 	{"guard", parse_guard},
 	{"rate", parse_rate},
+	{"poll", parse_poll},
 	{"isolated", parse_isolated, .bare = true},
 };
 
@@ -266,6 +273,7 @@ int options_net(char *text, struct machine_config *config)
 		log_error("--net: at most %d interfaces", MACHINE_NETS_MAX);
 		return -EINVAL;
 	}
+	net->poll_us = LOOP_AWAKE_AUTO;
 	while ((item = options_next_item(&list))) {
 		char *value = options_split_value(item);
 

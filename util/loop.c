@@ -60,6 +60,11 @@ void loop_defer(struct loop *loop, struct loop_op *op)
 	loop->deferred_tail = &op->next;
 }
 
+void loop_stay_awake(struct loop *loop, int us)
+{
+	loop->awake_us = us;
+}
+
 uint64_t loop_now_ns(struct loop *loop)
 {
 	struct timespec now;
@@ -347,6 +352,7 @@ int loop_create(const char *name, struct loop **out)
 		return -ENOMEM;
 	snprintf(loop->name, sizeof(loop->name), "%s", name);
 	loop->deferred_tail = &loop->deferred;
+	loop->awake_us = LOOP_AWAKE_AUTO;
 	loop->workers_max = (unsigned int)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN), 1), WORKERS_MAX);
 	r = create_engine(loop);
 	if (r < 0)

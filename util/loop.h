@@ -65,6 +65,13 @@ void loop_post(struct loop *loop, struct loop_call *call);
 /* Any other thread: run `fn(arg)` on the running loop and wait until it returned. */
 void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/*
+ * How long the loop looks for more before it sleeps, in microseconds. LOOP_AWAKE_AUTO, which it is
+ * at first, is up to 32, as long as that pays.
+ */
+#define LOOP_AWAKE_AUTO (-1)
+void loop_stay_awake(struct loop *loop, int us);
+
 /* The time by which timers run, from some moment on. */
 uint64_t loop_now_ns(struct loop *loop);
 

@@ -57,6 +57,7 @@ struct loop {
 	bool has_thread;
 	bool enabled; /* watches are armed: from loop_run until its thread ends */
 	atomic_bool quit;
+	int awake_us;
 	unsigned int in_flight; /* file operations and work beside the loop */
 	int wake_fd;
 	LIST_HEAD(, loop_watch) watches;

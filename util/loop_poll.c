@@ -237,14 +237,31 @@ static int result_of(struct loop_watch *watch, short revents)
 	return read(watch->fd, &watch->count, sizeof(watch->count)) < 0 ? -errno : 0;
 }
 
+/* Look for what comes. False: it is time to sleep. */
+static bool spin(struct loop *loop, unsigned int count)
+{
+	struct polled *polled = polled_of(loop);
+	uint64_t until_ns;
+
+	if (loop->awake_us <= 0)
+		return false;
+	until_ns = loop_now_ns(loop) + (uint64_t)loop->awake_us * 1000;
+	do {
+		if (loop_sees(loop) || poll(polled->fds, count, 0) > 0)
+			return true;
+	} while (loop_now_ns(loop) < until_ns);
+	return false;
+}
+
 static int poll_turn(struct loop *loop, bool wait)
 {
 	struct polled *polled = polled_of(loop);
 	int timeout_ms = -1, count;
 
 	complete_dead(loop);
-	wait = wait && loop_may_sleep(loop);
 	count = collect(loop, &timeout_ms);
+	if (count >= 0 && wait)
+		wait = !spin(loop, (unsigned int)count) && loop_may_sleep(loop);
 	if (count >= 0 && poll(polled->fds, (nfds_t)count, wait ? timeout_ms : 0) < 0 &&
 	    errno != EINTR)
 		count = -errno;

@@ -46,7 +46,7 @@ struct ring {
 	unsigned int spin_ns; /* how long before it sleeps */
 };
 
-static struct ring *ring_of(struct loop *loop)
+static struct ring *ring_of(const struct loop *loop)
 {
 	return loop->engine_data;
 }
@@ -250,6 +250,11 @@ static bool spin(struct loop *loop, uint64_t until_ns)
 	return true;
 }
 
+static uint64_t awake_ns(const struct loop *loop)
+{
+	return loop->awake_us >= 0 ? (uint64_t)loop->awake_us * 1000 : ring_of(loop)->spin_ns;
+}
+
 static void adapt(struct ring *ring, uint64_t slept_ns)
 {
 	if (slept_ns > SPIN_MAX_NS)
@@ -261,11 +266,11 @@ static void adapt(struct ring *ring, uint64_t slept_ns)
 static int submit_and_wait(struct loop *loop)
 {
 	struct ring *ring = ring_of(loop);
-	uint64_t start_ns = loop_now_ns(loop);
+	uint64_t start_ns = loop_now_ns(loop), spin_ns = awake_ns(loop);
 	int r;
 
 	/* What the kernel keeps, io_uring_peek_cqe asks for. */
-	if (ring->spin_ns && spin(loop, start_ns + ring->spin_ns))
+	if (spin_ns && spin(loop, start_ns + spin_ns))
 		return 0;
 	if (!loop_may_sleep(loop))
 		return io_uring_submit_and_get_events(&ring->uring);

@@ -13,6 +13,7 @@ static int setup(void **state)
 
 struct thing {
 	struct loop_look look;
+	unsigned int absent; /* for so many looks, until it is there */
 	bool there;         /* now */
 	bool comes;         /* between the last look and arm */
 	unsigned int armed, found;
@@ -22,7 +23,11 @@ struct thing {
 
 static bool there(struct loop_look *look)
 {
-	return CONTAINER_OF(look, struct thing, look)->there;
+	struct thing *thing = CONTAINER_OF(look, struct thing, look);
+
+	if (thing->absent && --thing->absent == 0)
+		thing->there = true;
+	return thing->there;
 }
 
 static bool arm(struct loop_look *look)
@@ -113,6 +118,25 @@ static void test_found_again_and_again(void **state)
 	loop_unlook(&thing.look);
 }
 
+static void test_stays_awake(void **state)
+{
+	struct thing thing = thing_init();
+
+	loop_stay_awake(loop, 1000000);
+	thing.absent = 50;
+	loop_look(loop, &thing.look);
+	run_for(5);
+	assert_int_equal(thing.found, 1);
+	assert_int_equal(thing.armed, 0);
+
+	loop_stay_awake(loop, 0);
+	thing.absent = 50;
+	loop_look(loop, &thing.look);
+	run_for(5);
+	assert_int_equal(thing.found, 1);
+	assert_int_equal(thing.armed, 1);
+}
+
 static void test_unlook(void **state)
 {
 	struct thing things[2] = {thing_init(), thing_init()};
@@ -142,6 +166,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_armed_before_sleep, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_comes_before_sleep, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_found_again_and_again, setup, loop_teardown),
+		cmocka_unit_test_setup_teardown(test_stays_awake, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_unlook, setup, loop_teardown),
 	};
 

@@ -131,6 +131,9 @@ static void test_disk(void **state)
 	assert_true(d->iops == 1 && d->bps == 4096);
 	parse_ok("-k|x|-d|a,iops=2K,bps=1T");
 	assert_true(d->iops == 2048 && d->bps == 1ull << 40);
+	assert_int_equal(d->poll_us, -1);
+	parse_ok("-k|x|-d|a,poll=0|-d|b,poll=10000|-d|c,poll=5,poll=auto");
+	assert_true(d[0].poll_us == 0 && d[1].poll_us == 10000 && d[2].poll_us == -1);
 	parse_ok("-k|x|-d|a,format=raw,readonly,direct,serial=12345678901234567890");
 	assert_int_equal(d->blk.format, BLK_FORMAT_RAW);
 	assert_true(d->blk.readonly && d->blk.direct);
@@ -289,6 +292,9 @@ static const struct bad_line errors[] = {
 	{"-k|x|--disk|a,iops=2T", "iops=2T", "to 1T"},
 	{"-k|x|--disk|a,bps=", "bps", "needs a value"},
 	{"-k|x|--disk|a,bps=0", "bps=0", "from 4096 to"},
+	{"-k|x|--disk|a,poll", "poll", "needs a value"},
+	{"-k|x|--disk|a,poll=10001", "poll=10001", "from 0 to 10000"},
+	{"-k|x|--disk|a,poll=on", "poll=on", "auto"},
 	{"-k|x|--disk|a,bps=-1M", "bps=-1M", "from 4096 to"},
 	{"-k|x|--disk|a,bps=4095", "bps=4095", "from 4096 to"},
 	{"-k|x|--disk|a,bps=99999999T", "bps=99999999T", "to 1T"},

@@ -100,6 +100,9 @@ static void test_net_edge(void **state)
 	assert_false(e->isolated);
 	parse_ok("-k|x|-n|rate=1T");
 	assert_int_equal(e->rate, 1ull << 40);
+	assert_int_equal(config.nets[0].poll_us, -1);
+	parse_ok("-k|x|-n|poll=50");
+	assert_int_equal(config.nets[0].poll_us, 50);
 }
 
 static const struct bad_line errors[] = {
@@ -159,6 +162,8 @@ static const struct bad_line errors[] = {
 	{"-k|x|--net|guard=1.1.1.1+1.1.1.2+1.1.1.3+1.1.1.4+1.1.1.5+1.1.1.6+1.1.1.7+1.1.1.8+::1",
 	 "guard=", "more than 8"},
 	{"-k|x|--net|rate=", "rate", "needs a value"},
+	{"-k|x|--net|poll=", "poll", "needs a value"},
+	{"-k|x|--net|poll=-1", "poll=-1", "from 0 to 10000"},
 	{"-k|x|--net|rate=fast", "rate=fast", "from 16K"},
 	{"-k|x|--net|rate=16383", "rate=16383", "from 16K"},
 	{"-k|x|--net|rate=2T", "rate=2T", "to 1T"},
