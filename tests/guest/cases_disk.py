@@ -56,6 +56,10 @@ def blk_raw(host):
     check(f"sectors {DISK_SECTORS}\n" in result.out, result)
     check("id serial-of-20-bytes-x\n" in result.out, result)
     check_content(path)
+    for poll in (0, 10000):
+        path = host.disk("disk.raw", DISK_SECTORS * SECTOR, seed())
+        host.passes("blk", "--disk", f"{path},poll={poll}", cmdline="seeded")
+        check_content(path)
 
 
 def blk_sixteen(host):
