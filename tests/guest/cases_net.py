@@ -20,10 +20,14 @@ ETH_TYPE_IP = 0x0800
 MAC = "52:54:00:ab:cd:ef"
 WINDOW = 32
 FLOWS = 64
+MANY = 16
+MANY_FRAMES = 40
+SMALL_WINDOW = 4
 TIMEOUT_S = 20
 
 
-def enter_namespace(tap="mode tap"):
+def enter_namespace(*commands):
+    """And there run these commands of ip(8)."""
     if os.geteuid() != 0:
         raise Skip("needs root, for a namespace of its own")
     if not os.path.exists("/dev/net/tun"):
@@ -32,14 +36,22 @@ def enter_namespace(tap="mode tap"):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) != 0:
         raise Skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
-    for command in (f"tuntap add tap0 {tap}", "link set tap0 up"):
+    for command in commands:
         subprocess.run(["ip", *command.split()], check=True)
 
 
-def frame(number, source):
+def add_tap(mode="mode tap"):
+    return f"tuntap add tap0 {mode}", "link set tap0 up"
+
+
+def frame(number, source, mac=MAC):
     size = random.Random(number).randrange(46, 1500)
     body = number.to_bytes(4, "big") + bytes((number + i) % 256 for i in range(size - 4))
-    return bytes.fromhex(MAC.replace(":", "")) + source + ETH_TYPE.to_bytes(2, "big") + body
+    return bytes.fromhex(mac.replace(":", "")) + source + ETH_TYPE.to_bytes(2, "big") + body
+
+
+def returned(sent):
+    return sent[6:12] + sent[:6] + sent[12:]
 
 
 def datagram(number, source, flow):
@@ -58,8 +70,7 @@ def exchange(link, frames):
         while sent < min(frames, number + WINDOW):
             link.send(frame(sent, source))
             sent += 1
-        want = frame(number, source)
-        want = source + want[:6] + want[12:]
+        want = returned(frame(number, source))
         try:
             got = link.recv(4096)
         except TimeoutError:
@@ -119,7 +130,7 @@ def exits_for(host, frames, pairs=1):
 
 def net(host):
     """Frames of every size arrive whole, both ways, and cost no exit to user space."""
-    enter_namespace()
+    enter_namespace(*add_tap())
     total = {frames: exits_for(host, frames)[1] for frames in (100, 10000)}
     check(total[100] == total[10000], total)
     check(re.search(r"^\d+: tap0: ", subprocess.run(["ip", "link"], capture_output=True, text=True,
@@ -130,7 +141,7 @@ def net(host):
 
 def net_queues(host):
     """The same by four pairs of queues: flows are spread, each in order, and no exits either."""
-    enter_namespace("mode tap multi_queue")
+    enter_namespace(*add_tap("mode tap multi_queue"))
     total = {}
     for frames in (200, 10000):
         text, total[frames] = exits_for(host, frames, pairs=4)
@@ -142,7 +153,7 @@ def net_queues(host):
 
 def net_reset(host):
     """Resets under a flood, by four pairs, some of them not in use."""
-    enter_namespace("mode tap multi_queue")
+    enter_namespace(*add_tap("mode tap multi_queue"))
     process = host.start("net_reset", "--net", "tap=tap0,queues=4", cmdline="pairs=4")
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     ended = threading.Event()
@@ -172,8 +183,50 @@ def net_reset(host):
         stop(process)
 
 
+def exchange_with_all(link, macs, frames):
+    """Frames to all of them by turns, SMALL_WINDOW on their way to each; each answers in order."""
+    source = link.getsockname()[4]
+    sent, got = dict.fromkeys(macs, 0), dict.fromkeys(macs, 0)
+    while sum(got.values()) < len(macs) * frames:
+        for mac in macs:
+            while sent[mac] < min(frames, got[mac] + SMALL_WINDOW):
+                link.send(frame(sent[mac], source, mac))
+                sent[mac] += 1
+        reply = link.recv(4096)
+        mac = reply[6:12].hex(":")
+        if mac in got:  # else it is one of ours
+            check(reply == returned(frame(got[mac], source, mac)),
+                  f"{mac}, frame {got[mac]}: {reply[:60].hex()}")
+            got[mac] += 1
+
+
+def net_many(host):
+    """Many machines at once on a bridge: each gets its own frames, and sends them back."""
+    enter_namespace("link add br0 type bridge", "link set br0 up")
+    processes = [host.start("net", "--name", f"vm{i}", "--net", "bridge=br0",
+                            cmdline=f"frames={MANY_FRAMES}") for i in range(MANY)]
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    try:
+        link.bind(("br0", ETH_TYPE))
+        link.settimeout(TIMEOUT_S)
+        macs = [wait_for(process, b"mac .*\n").split()[-1] for process in processes]
+        check(len(set(macs)) == MANY, macs)
+        exchange_with_all(link, macs, MANY_FRAMES)
+        for process in processes:
+            check(wait_for(process, b"PASS\n").count("FAIL") == 0, "a guest failed")
+            check(process.wait(TIMEOUT_S) == 0, "status")
+        ports = subprocess.run(["ip", "-o", "link", "show", "master", "br0"], capture_output=True,
+                               text=True, check=True).stdout
+        check(not ports, ports)
+    finally:
+        link.close()
+        for process in processes:
+            stop(process)
+
+
 CASES = {
     "net": net,
+    "net-many": net_many,
     "net-queues": net_queues,
     "net-reset": net_reset,
 }
