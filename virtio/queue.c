@@ -65,7 +65,7 @@ struct virtqueue {
 	bool event_idx, indirect;
 
 	/* in guest RAM */
-	const void *desc;
+	void *desc;
 	struct avail_ring *avail;
 	struct used_ring *used;
 	_Atomic uint16_t *used_event, *avail_event;
@@ -384,4 +384,27 @@ bool vq_arm(struct virtqueue *vq)
 	else
 		atomic_store_explicit(&vq->used->flags, 0, memory_order_seq_cst);
 	return more_available(vq);
+}
+
+void vq_lend(const struct virtqueue *vq, struct vq_place *out)
+{
+	*out = (struct vq_place){
+		.size = vq->size,
+		.next = vq->last_avail,
+		.desc = vq->desc,
+		.avail = vq->avail,
+		.used = vq->used,
+	};
+}
+
+bool vq_resume(struct virtqueue *vq, uint16_t next)
+{
+	/* acquire: with the release by who served it. The driver can write it, too. */
+	uint16_t used = atomic_load_explicit(&vq->used->idx, memory_order_acquire);
+
+	vq->last_avail = vq->seen_avail = next;
+	vq->used_next = vq->used_published = used;
+	if ((uint16_t)(next - used) > vq->size)
+		broken(vq, "more buffers used than were available");
+	return next == used;
 }

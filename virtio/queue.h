@@ -65,3 +65,15 @@ bool vq_has_more(struct virtqueue *vq);
  * it may never kick again. True: more came meanwhile, pop again. */
 void vq_disarm(struct virtqueue *vq);
 bool vq_arm(struct virtqueue *vq);
+
+/*
+ * Where a queue lies and how far it is, for another who serves it, as the kernel. No chain may be
+ * in use here, and nothing be called until vq_resume, which goes on with the chain that the other
+ * would have taken next. False: it took some that it did not return; they stay in use for good.
+ */
+struct vq_place {
+	uint16_t size, next;
+	void *desc, *avail, *used;
+};
+void vq_lend(const struct virtqueue *vq, struct vq_place *out);
+bool vq_resume(struct virtqueue *vq, uint16_t next);

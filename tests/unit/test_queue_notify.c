@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtqueues: who must notify whom, and that nobody is left asleep. */
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <time.h>
@@ -197,12 +198,96 @@ static void test_two_threads(void **state)
 	sem_destroy(&signals.irq);
 }
 
+/* Another serves it for a while, beginning with the `served` chains that follow. */
+static void lent(struct fixture *f, unsigned int served)
+{
+	struct ring_buf buf = {BUF, 1};
+	uint16_t heads[SIZE], used;
+	struct vq_place place;
+
+	vq_lend(f->vq, &place);
+	assert_int_equal(place.size, SIZE);
+	assert_ptr_equal(place.desc, mem_at(&f->mem, f->ring.desc_gpa, 1));
+	assert_ptr_equal(place.avail, mem_at(&f->mem, f->ring.avail_gpa, 1));
+	assert_ptr_equal(place.used, mem_at(&f->mem, f->ring.used_gpa, 1));
+	assert_int_equal(place.next, f->ring.used_next);
+	for (unsigned int i = 0; i < served; i++)
+		heads[i] = ring_add(&f->ring, &buf, 0, 1);
+	for (unsigned int i = 0; i < served; i++) {
+		struct vring_used_elem elem = {heads[i], 1};
+
+		memcpy((uint8_t *)place.used + 4 + 8 * ((place.next + i) % SIZE), &elem, 8);
+	}
+	used = (uint16_t)(place.next + served);
+	memcpy((uint8_t *)place.used + 2, &used, 2);
+	assert_true(vq_resume(f->vq, used));
+}
+
+static void test_lent_and_back(void **state)
+{
+	struct ring_buf buf = {BUF, 1};
+	struct fixture *f = *state;
+	struct ring_elem elem;
+	struct vq_chain chain;
+
+	for (unsigned int round = 0; round < 5; round++) {
+		use(f, 3);
+		lent(f, SIZE);
+		for (unsigned int i = 0; i < SIZE; i++)
+			assert_true(ring_used(&f->ring, &elem));
+		assert_int_equal(vq_pop(f->vq, &chain), 0);
+		assert_false(vq_arm(f->vq));
+	}
+	/* What it had not come to is there. */
+	ring_add(&f->ring, &buf, 0, 1);
+	lent(f, 0);
+	assert_int_equal(vq_pop(f->vq, &chain), 1);
+	vq_push(f->vq, chain.head, 1);
+	assert_true(vq_publish(f->vq));
+}
+
+/* It took three and returned none: they are not popped again, and there is room for the others. */
+static void test_lent_and_lost(void **state)
+{
+	struct ring_buf buf = {BUF, 1};
+	struct fixture *f = *state;
+	struct vq_place place;
+	struct vq_chain chain;
+
+	for (unsigned int i = 0; i < SIZE; i++)
+		ring_add(&f->ring, &buf, 0, 1);
+	vq_lend(f->vq, &place);
+	assert_false(vq_resume(f->vq, 3));
+	for (unsigned int i = 3; i < SIZE; i++) {
+		assert_int_equal(vq_pop(f->vq, &chain), 1);
+		vq_push(f->vq, chain.head, 1);
+	}
+	assert_int_equal(vq_pop(f->vq, &chain), 0);
+	assert_true(vq_publish(f->vq));
+}
+
+/* It is the driver's to write: an index that makes no sense ends as any does. */
+static void test_lent_and_spoilt(void **state)
+{
+	struct fixture *f = *state;
+	struct vq_place place;
+	struct vq_chain chain;
+	uint16_t used = 100;
+
+	vq_lend(f->vq, &place);
+	memcpy((uint8_t *)place.used + 2, &used, 2);
+	assert_false(vq_resume(f->vq, 0));
+	assert_int_equal(vq_pop(f->vq, &chain), -EPROTO);
+	assert_non_null(vq_error(f->vq));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(no_interrupt), TEST(no_notify), TEST_EVENT_IDX(event_idx_interrupt),
 		TEST_EVENT_IDX(event_idx_interrupt_wraps), TEST_EVENT_IDX(event_idx_kick),
-		TEST(two_threads), TEST_EVENT_IDX(two_threads),
+		TEST(two_threads), TEST_EVENT_IDX(two_threads), TEST(lent_and_back),
+		TEST(lent_and_lost), TEST(lent_and_spoilt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
