@@ -183,9 +183,16 @@ void msix_config_written(struct msix *msix, unsigned int reg, unsigned int len)
 	pthread_mutex_unlock(&msix->lock);
 }
 
-void msix_raise(struct msix *msix, unsigned int vector)
+int msix_fd(const struct msix *msix, unsigned int vector)
 {
 	/* pairs with msix_config_written */
-	if (vector < msix->count && atomic_load_explicit(&msix->enabled, memory_order_relaxed))
+	if (vector >= msix->count || !atomic_load_explicit(&msix->enabled, memory_order_relaxed))
+		return -1;
+	return msix->entries[vector].msi.fd;
+}
+
+void msix_raise(struct msix *msix, unsigned int vector)
+{
+	if (msix_fd(msix, vector) >= 0)
 		irq_msi_raise(&msix->entries[vector].msi);
 }

@@ -53,3 +53,5 @@ void msix_config_written(struct msix *msix, unsigned int reg, unsigned int len);
  * stays pending; while MSI-X is disabled, or for a vector out of range, nothing happens.
  */
 void msix_raise(struct msix *msix, unsigned int vector);
+/* The eventfd that this is a write to, or -1 where nothing happens. */
+int msix_fd(const struct msix *msix, unsigned int vector);

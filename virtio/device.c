@@ -196,6 +196,17 @@ void virtio_kick(struct virtio_dev *dev, unsigned int index)
 		eventfd_write(dev->queues[index].kick_fd, 1);
 }
 
+/* Those set up before DRIVER_OK are looked at then. */
+void virtio_irqs_moved(struct virtio_dev *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	if (dev->ops->irqs_moved && dev->status & VIRTIO_CONFIG_S_DRIVER_OK && !dev->resetting) {
+		dev->irqs_moved = true;
+		post_update_locked(dev);
+	}
+	pthread_mutex_unlock(&dev->lock);
+}
+
 void virtio_config_changed(struct virtio_dev *dev)
 {
 	bool started;
@@ -357,10 +368,12 @@ static void update(struct loop_call *call)
 {
 	struct virtio_dev *dev = CONTAINER_OF(call, struct virtio_dev, update_call);
 	struct activation wanted;
-	bool resetting, started;
+	bool resetting, started, moved;
 
 	pthread_mutex_lock(&dev->lock);
 	dev->update_posted = false;
+	moved = dev->irqs_moved;
+	dev->irqs_moved = false;
 	resetting = dev->resetting;
 	started = dev->status & VIRTIO_CONFIG_S_DRIVER_OK;
 	wanted.features = dev->driver_features;
@@ -374,6 +387,20 @@ static void update(struct loop_call *call)
 		drain(dev);
 	else if (started && !dev->live)
 		activate(dev, &wanted);
+	else if (moved && dev->live)
+		dev->ops->irqs_moved(dev);
+}
+
+void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index)
+{
+	loop_watch_pause(dev->loop, dev->queues[index].watch);
+}
+
+/* A reset may have dropped the watch before. */
+void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index)
+{
+	if (dev->queues[index].watch)
+		loop_watch_resume(dev->loop, dev->queues[index].watch);
 }
 
 void virtio_publish(struct virtio_dev *dev, unsigned int index)

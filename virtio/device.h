@@ -47,6 +47,8 @@ struct virtio_ops {
 	void (*activate)(struct virtio_dev *dev);
 	/* Mandatory: queue `index` was kicked, or just became live. */
 	void (*kick)(struct virtio_dev *dev, unsigned int index);
+	/* Optional: transport.queue_irq_fd may say something else than before. */
+	void (*irqs_moved)(struct virtio_dev *dev);
 	/* Optional: stop popping; virtio_quiesced once nothing is in flight, at once is fine. */
 	void (*quiesce)(struct virtio_dev *dev);
 	/* Mandatory: idle, off the loop; free everything incl. `dev` itself. */
@@ -81,6 +83,7 @@ struct virtio_dev {
 	uint64_t driver_features;
 	bool resetting;     /* a reset is on its way through the loop */
 	bool update_posted; /* update_call is queued in the loop */
+	bool irqs_moved;    /* the loop is to be told by it */
 	bool used_loop;     /* ever */
 	atomic_uint config_generation;
 
@@ -110,6 +113,9 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature
 void virtio_await(struct virtio_dev *dev, unsigned int index);
 /* Publish what was pushed on queue `index` and interrupt the driver if it wants that. */
 void virtio_publish(struct virtio_dev *dev, unsigned int index);
+/* Another listens to the doorbell of queue `index`, as the kernel: no ops->kick until taken back. */
+void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index);
+void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index);
 /* The driver broke the rules beyond an error status: DEVICE_NEEDS_RESET (2.1.1), said once. */
 void virtio_broken(struct virtio_dev *dev, const char *why);
 /* Answers ops->quiesce, inside it or later; the queues are gone when it returns. */

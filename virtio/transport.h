@@ -11,6 +11,11 @@ struct virtio_queue;
 struct virtio_transport {
 	/* Any thread; cheap. */
 	void (*queue_irq)(void *owner, unsigned int queue);
+	/*
+	 * Optional: an eventfd that when written does what queue_irq does, or -1 if there is none
+	 * now. Good until virtio_irqs_moved.
+	 */
+	int (*queue_irq_fd)(void *owner, unsigned int queue);
 	void (*config_irq)(void *owner);
 	/* The device was reset: the transport's registers too. Under the lock. */
 	void (*reset)(void *owner);
@@ -29,5 +34,7 @@ void virtio_config_write(struct virtio_dev *dev, uint64_t offset, const void *da
 			 unsigned int len);
 /* Queue `index` if its registers may change now, else NULL. Under the lock. */
 struct virtio_queue *virtio_settable_queue(struct virtio_dev *dev, unsigned int index);
+/* What queue_irq_fd says may have changed. */
+void virtio_irqs_moved(struct virtio_dev *dev);
 /* A doorbell that did not go through the eventfd. */
 void virtio_kick(struct virtio_dev *dev, unsigned int index);

@@ -69,6 +69,15 @@ static void queue_irq(void *owner, unsigned int queue)
 	msix_raise(&vp->msix, atomic_load(&vp->queue_vectors[queue]));
 }
 
+/* Masked or not: what is raised meanwhile waits in the eventfd. */
+static int queue_irq_fd(void *owner, unsigned int queue)
+{
+	struct virtio_pci *vp = owner;
+
+	/* pairs with write_vector */
+	return msix_fd(&vp->msix, atomic_load(&vp->queue_vectors[queue]));
+}
+
 static void config_irq(void *owner)
 {
 	struct virtio_pci *vp = owner;
@@ -206,9 +215,12 @@ static void config_reading(struct pci_dev *pci, unsigned int reg, unsigned int l
 static void config_written(struct pci_dev *pci, unsigned int reg, unsigned int len)
 {
 	struct virtio_pci *vp = CONTAINER_OF(pci, struct virtio_pci, pci);
+	bool enabled = atomic_load(&vp->msix.enabled);
 	struct window w;
 
 	msix_config_written(&vp->msix, reg, len);
+	if (enabled != atomic_load(&vp->msix.enabled))
+		virtio_irqs_moved(vp->dev);
 	if (find_window(vp, reg, len, &w))
 		w.ops->write(vp, w.offset, w.data, w.bytes);
 }
@@ -329,7 +341,7 @@ int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *d
 	r = pci_add(host, &vp->pci);
 	if (r < 0)
 		goto err_finish_msix;
-	dev->transport = (struct virtio_transport){queue_irq, config_irq, reset, vp};
+	dev->transport = (struct virtio_transport){queue_irq, queue_irq_fd, config_irq, reset, vp};
 	*out = vp;
 	return 0;
 

@@ -102,8 +102,10 @@ static void write_queue_vector(struct virtio_pci *vp, uint16_t value)
 {
 	unsigned int index = atomic_load(&vp->queue_select);
 
-	if (index < vp->dev->nqueues)
-		write_vector(vp, &vp->queue_vectors[index], value);
+	if (index >= vp->dev->nqueues)
+		return;
+	write_vector(vp, &vp->queue_vectors[index], value);
+	virtio_irqs_moved(vp->dev);
 }
 
 /* The size in which the field at `reg` is written; 0: no writable field starts there. */

@@ -51,7 +51,7 @@
 struct toy {
 	struct virtio_dev dev;
 	uint8_t config[TOY_CONFIG_BYTES];
-	atomic_uint activations, quiesces, chains;
+	atomic_uint activations, quiesces, chains, irq_moves;
 	atomic_uint kicks[TOY_QUEUES];
 	atomic_bool live;
 	uint64_t live_features;
@@ -112,6 +112,12 @@ static void toy_kick(struct virtio_dev *dev, unsigned int index)
 		virtio_broken(dev, "a test's ring");
 }
 
+static void toy_irqs_moved(struct virtio_dev *dev)
+{
+	assert(to_toy(dev)->live && !dev->draining);
+	to_toy(dev)->irq_moves++;
+}
+
 static void toy_drain_turn(struct loop_call *call)
 {
 	struct toy *toy = CONTAINER_OF(call, struct toy, drain_call);
@@ -165,6 +171,7 @@ static const struct virtio_ops toy_ops = {
 	.config_write = toy_config_write,
 	.activate = toy_activate,
 	.kick = toy_kick,
+	.irqs_moved = toy_irqs_moved,
 	.quiesce = toy_quiesce,
 	.destroy = toy_destroy,
 };

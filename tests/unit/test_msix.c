@@ -163,6 +163,21 @@ static void masked_vectors_stay_pending(void **state)
 	assert_int_equal(pba_in(8, 8), 1 << (69 - 64));
 }
 
+/* Who writes to a vector's eventfd raises it. */
+static void vectors_have_a_file(void **state)
+{
+	set_vector(5, true);
+	assert_int_equal(msix_fd(&msix, 5), -1);
+	control(PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(msix_fd(&msix, VECTORS), -1);
+	assert_int_equal(msix_fd(&msix, 0xffff), -1);
+	assert_int_equal(eventfd_write(msix_fd(&msix, 5), 1), 0);
+	assert_int_equal(pba_in(0, 8), 1 << 5);
+	assert_int_equal(fake_delivered[5], 0);
+	table_out(5 * 16 + 12, 4, 0);
+	assert_int_equal(fake_delivered[5], 1);
+}
+
 static void function_mask(void **state)
 {
 	set_vector(0, false);
@@ -269,6 +284,7 @@ int main(void)
 		TEST(odd_accesses_do_nothing),
 		TEST(delivery_needs_all_masks_off),
 		TEST(masked_vectors_stay_pending),
+		TEST(vectors_have_a_file),
 		TEST(function_mask),
 		TEST(vectors_move_while_masked),
 		TEST(refusal_is_survived),

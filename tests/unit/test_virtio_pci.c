@@ -322,6 +322,81 @@ static void kicks_and_interrupts(void **state)
 	assert_int_equal(mmio_in(ISR, 1), 0);
 }
 
+static int irq_fd(unsigned int queue)
+{
+	const struct virtio_transport *transport = &toy->dev.transport;
+
+	return transport->queue_irq_fd(transport->owner, queue);
+}
+
+/* The device hears of a vector that moves while it is live, and of no other. */
+static void vectors_move(void **state)
+{
+	unsigned int cap = cfg_in(SLOT, PCI_CAPABILITY_LIST, 1);
+	int fd;
+
+	driver_setup(0);
+	fd = irq_fd(1);
+	assert_true(fd >= 0);
+	status_out(DRIVER_OK);
+	loop_settle();
+	assert_int_equal(toy->irq_moves, 0);
+	common_out(VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	common_out(VIRTIO_PCI_COMMON_Q_MSIX, 2, VIRTIO_MSI_NO_VECTOR);
+	assert_int_equal(irq_fd(1), -1);
+	loop_settle();
+	assert_int_equal(toy->irq_moves, 1);
+	common_out(VIRTIO_PCI_COMMON_Q_MSIX, 2, 3); /* as queue 2 */
+	assert_int_equal(irq_fd(1), irq_fd(2));
+	assert_int_not_equal(irq_fd(1), fd);
+	loop_settle();
+	assert_int_equal(toy->irq_moves, 2);
+	cfg_out(SLOT, cap + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	loop_settle();
+	assert_int_equal(toy->irq_moves, 2);
+	assert_true(irq_fd(1) >= 0);
+	cfg_out(SLOT, cap + PCI_MSIX_FLAGS, 2, 0);
+	assert_int_equal(irq_fd(1), -1);
+	loop_settle();
+	assert_int_equal(toy->irq_moves, 3);
+	driver_reset();
+	assert_int_equal(toy->irq_moves, 3);
+}
+
+static void lend_doorbell(void *arg)
+{
+	virtio_lend_doorbell(&toy->dev, 1);
+}
+
+static void take_doorbell(void *arg)
+{
+	virtio_take_doorbell(&toy->dev, 1);
+}
+
+static void doorbells_are_lent(void **state)
+{
+	driver_setup(0);
+	status_out(DRIVER_OK);
+	loop_settle();
+	loop_call_wait(toy_loop, lend_doorbell, NULL);
+	driver_add(1, 0, 3);
+	for (unsigned int i = 0; i < 3; i++) {
+		driver_kick(1);
+		loop_settle();
+	}
+	assert_int_equal(toy->chains, 0);
+	loop_call_wait(toy_loop, take_doorbell, NULL); /* the kick is heard yet */
+	loop_settle();
+	assert_int_equal(toy->chains, 1);
+	loop_call_wait(toy_loop, lend_doorbell, NULL);
+	driver_reset(); /* with the doorbell away */
+	driver_setup(0);
+	driver_add(1, 0, 3);
+	status_out(DRIVER_OK);
+	loop_settle();
+	assert_int_equal(toy->chains, 2);
+}
+
 /* A doorbell without ioeventfd is slower, not lost. */
 static void doorbells_in_user_space(void **state)
 {
@@ -473,6 +548,8 @@ int main(void)
 		TEST(device_config),
 		TEST(config_changes),
 		TEST(kicks_and_interrupts),
+		TEST(vectors_move),
+		TEST(doorbells_are_lent),
 		TEST(doorbells_in_user_space),
 		TEST(doorbells_move_with_the_bar),
 		TEST(doorbells_move_with_the_ports),
