@@ -75,6 +75,24 @@ static int parse_queues(const char *value, struct machine_net *net)
 	return 0;
 }
 
+static int parse_vhost(const char *value, struct machine_net *net)
+{
+	static const char *const modes[] = {
+		[NET_VHOST_AUTO] = "auto",
+		[NET_VHOST_ON] = "on",
+		[NET_VHOST_OFF] = "off",
+	};
+
+	for (unsigned int i = 0; i < ARRAY_LEN(modes); i++) {
+		if (strcmp(value, modes[i]) != 0)
+			continue;
+		net->net.vhost = (enum net_vhost)i;
+		return 0;
+	}
+	log_error("--net: vhost=%s: auto, on or off is expected", value);
+	return -EINVAL;
+}
+
 static int parse_mac(const char *value, struct machine_net *net)
 {
 	net->has_mac = net_mac_parse(value, net->mac) == 0;
@@ -227,6 +245,7 @@ static const struct {
 	{"hostfwd", parse_hostfwd},
 	{"mac", parse_mac},
 	{"queues", parse_queues},
+	{"vhost", parse_vhost},
 	{"monitor", parse_monitor},
 	{"pcap", parse_pcap},
 	{"guard", parse_guard},
@@ -253,6 +272,9 @@ static int check_user(const struct net_options *net)
 			  "do not go with it");
 	else if (net->user && net->queues > 1)
 		log_error("--net: queues=%u: user has one pair of queues", net->queues);
+	else if (net->user && net->vhost == NET_VHOST_ON)
+		log_error("--net: vhost=on: user has no interface that the kernel could move "
+			  "frames to (leave it out, or use bridge= or tap=)");
 	else if (!net->user && (net->socket || net->forward_count))
 		log_error("--net: %s= goes with user alone (write user,%s=...)",
 			  net->socket ? "socket" : "hostfwd", net->socket ? "socket" : "hostfwd");

@@ -256,7 +256,7 @@ static int open_link(struct tap *tap, const struct net_options *opts)
 	if (!r)
 		r = attach(tap, opts, exists ? &link : NULL);
 	if (!r)
-		r = tap_setup(tap);
+		r = tap_setup(tap, opts->vhost);
 	if (r)
 		return r;
 	if (exists)
@@ -360,7 +360,7 @@ int tap_open_fds(const struct net_options *opts, struct net **out)
 	if (!r) {
 		tap->net.queue_count = opts->fd_count;
 		memcpy(tap->net.fds, opts->fds, opts->fd_count * sizeof(opts->fds[0]));
-		r = tap_setup(tap);
+		r = tap_setup(tap, opts->vhost);
 	}
 	if (r) {
 		tap->net.queue_count = 0; /* they stay the caller's */

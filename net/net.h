@@ -24,6 +24,13 @@ struct net_forward {
 
 #define NET_FORWARDS_MAX 16
 
+/* Who moves a TAP's frames: the kernel, by vhost-net, or we. */
+enum net_vhost {
+	NET_VHOST_AUTO, /* the kernel where it can */
+	NET_VHOST_ON,   /* or fail */
+	NET_VHOST_OFF,
+};
+
 /* What `--net` asks for. Names are at most 15 bytes; NULL is "not given". */
 struct net_options {
 	const char *tap;    /* adopt this interface if it exists, else create it so named */
@@ -33,6 +40,7 @@ struct net_options {
 	unsigned int fd_count;
 	unsigned int queues;         /* exactly so many, or 0: */
 	unsigned int queues_default; /* so many where there can be several, else 1 */
+	enum net_vhost vhost;
 	bool user;          /* no interface: through passt; the rest is only for this */
 	const char *socket; /* where a passt listens already; NULL: start one */
 	struct net_forward forwards[NET_FORWARDS_MAX];
@@ -98,6 +106,8 @@ struct net {
 	const struct net_ops *ops;
 	unsigned int queue_count; /* 1 to NET_QUEUES_MAX */
 	int fds[NET_QUEUES_MAX];  /* of the queues: poll(2) for readability and room */
+	bool vhost;               /* the kernel can move the frames, by: */
+	int vhost_fds[NET_QUEUES_MAX]; /* /dev/vhost-net for each queue, owned by this process */
 	int link_fd;              /* readable when the link may have changed, or -1 */
 	char ifname[16];          /* the host's interface, "" if none */
 	unsigned int mtu;         /* of the link, 0 if unknown */

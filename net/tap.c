@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "net/link_watch.h"
+#include "net/vhost.h"
 #include "util/batch.h"
 #include "util/log.h"
 #include "util/util.h"
@@ -215,6 +216,7 @@ void tap_destroy(struct tap *tap)
 		link_delete(tap->nl, tap->index);
 	else if (!tap->created && tap->vnet_hdr_bytes)
 		put_back(tap);
+	vhost_close(&tap->net);
 	for (unsigned int i = 0; i < tap->net.queue_count; i++)
 		close(tap->net.fds[i]);
 	batch_destroy(tap->batch);
@@ -280,7 +282,7 @@ static int setup_header(struct tap *tap)
 	return 0;
 }
 
-int tap_setup(struct tap *tap)
+int tap_setup(struct tap *tap, enum net_vhost vhost)
 {
 	int r = 0;
 
@@ -296,5 +298,5 @@ int tap_setup(struct tap *tap)
 	set_queues(&tap->net, 1);
 	tap->net.offloads = probe_offloads(&tap->net);
 	set_offload(&tap->net, 0);
-	return 0;
+	return vhost_open(&tap->net, vhost);
 }

@@ -28,9 +28,9 @@ void tap_destroy(struct tap *tap);
 
 /* Open the control device. The file, or -errno; logs. */
 int tap_open_file(void);
-/* Set header size and offloads; all queues are attached, of which the first stays so. 0 or
- * -errno; logs. */
-int tap_setup(struct tap *tap);
+/* Set header size and offloads; all queues are attached, of which the first stays so; and vhost
+ * for them. 0 or -errno; logs. */
+int tap_setup(struct tap *tap, enum net_vhost vhost);
 
 /* From options; 0 or -errno; logs. */
 int tap_open_link(const struct net_options *opts, struct net **out);

@@ -34,6 +34,13 @@ static void test_net(void **state)
 	assert_int_equal(n->net.fd_count, 3);
 	assert_int_equal(n->net.fds[1], 14);
 	assert_int_equal(n->net.queues, 3);
+	assert_int_equal(n->net.vhost, NET_VHOST_AUTO);
+	parse_ok("-k|x|-n|bridge=br0,vhost=on");
+	assert_int_equal(n->net.vhost, NET_VHOST_ON);
+	parse_ok("-k|x|-n|user,vhost=off");
+	assert_int_equal(n->net.vhost, NET_VHOST_OFF);
+	parse_ok("-k|x|-n|vhost=on,vhost=auto,user");
+	assert_int_equal(n->net.vhost, NET_VHOST_AUTO);
 }
 
 static void forwards(const char *spec, bool udp, const char *addr, int host, int guest)
@@ -128,6 +135,9 @@ static const struct bad_line errors[] = {
 	{"-k|x|--net|queues=0", "queues=0", "from 1 to 8"},
 	{"-k|x|--net|queues=9", "queues=9", "from 1 to 8"},
 	{"-k|x|--net|queues=-1", "queues=-1", "from 1 to 8"},
+	{"-k|x|--net|vhost", "vhost", "needs a value"},
+	{"-k|x|--net|vhost=yes", "vhost=yes", "auto, on or off"},
+	{"-k|x|--net|vhost=on,user", "vhost=on", "no interface"},
 	{"-k|x|--net|bridge=b,fd=3", "fd=", "bridge="},
 	{"-k|x|--net|user=alice", "user=alice", "no value"},
 	{"-k|x|--net|user,tap=t", "user", "tap="},
