@@ -21,7 +21,7 @@ static void describe_nic(const struct machine *machine, unsigned int index, stru
 	snprintf(out->interface, sizeof(out->interface), "%s", nic->net->ifname);
 	snprintf(out->bridge, sizeof(out->bridge), "%s", bridge ? bridge : "");
 	strcpy(out->model, "virtio-net");
-	strcpy(out->path, "user");
+	strcpy(out->path, nic->net->vhost ? "vhost" : "user");
 	memcpy(out->mac, nic->mac, sizeof(out->mac));
 	memcpy(out->address, identity.address, sizeof(out->address));
 	out->index = (uint32_t)identity.index;

@@ -36,7 +36,7 @@ const char options_help[] =
 	"                        one in .iso a read-only raw disk, any other raw\n"
 	"  -n, --net [bridge=NAME][,tap=NAME][,fd=N[:N]...][,mac=ADDR][,queues=N]\n"
 	"            [,monitor=NAME][,pcap=FILE][,rate=SIZE][,isolated]\n"
-	"            [,poll=auto|US]\n"
+	"            [,poll=auto|US][,vhost=auto|on|off]\n"
 	"            [,guard=mac|ADDR[/LEN][+ADDR[/LEN]]...]\n"
 	"                        add a network interface\n"
 	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"

@@ -393,6 +393,7 @@ static void update(struct loop_call *call)
 
 void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index)
 {
+	loop_unlook(&dev->queues[index].look);
 	loop_watch_pause(dev->loop, dev->queues[index].watch);
 }
 

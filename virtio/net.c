@@ -55,8 +55,10 @@ static uint64_t offered(const struct net *net)
 	uint64_t features = FEATURE(VIRTIO_NET_F_MAC) | FEATURE(VIRTIO_NET_F_STATUS) |
 			    FEATURE(VIRTIO_NET_F_MRG_RXBUF) | FEATURE(VIRTIO_NET_F_CTRL_VQ) |
 			    FEATURE(VIRTIO_NET_F_CTRL_RX) | FEATURE(VIRTIO_NET_F_CTRL_MAC_ADDR) |
-			    FEATURE(VIRTIO_NET_F_CTRL_VLAN) | FEATURE(VIRTIO_NET_F_SPEED_DUPLEX);
+			    FEATURE(VIRTIO_NET_F_SPEED_DUPLEX);
 
+	if (!net->vhost) /* the kernel filters by addresses alone */
+		features |= FEATURE(VIRTIO_NET_F_CTRL_VLAN);
 	if (net->link_fd >= 0)
 		features |= FEATURE(VIRTIO_NET_F_GUEST_ANNOUNCE);
 	if (net->queue_count > 1)
@@ -107,13 +109,17 @@ unsigned int net_ctrl_queue(const struct virtio_net *net)
 
 static int start_pair(struct net_pair *pair)
 {
-	int r = net_rx_start(&pair->rx);
+	int r;
 
+	if (net_vhost_start(pair))
+		return 0;
+	r = net_rx_start(&pair->rx);
 	return r ? r : net_tx_start(&pair->tx);
 }
 
 static void stop_pair(struct net_pair *pair)
 {
+	net_vhost_stop(pair);
 	net_rx_stop(&pair->rx);
 	net_tx_stop(&pair->tx);
 }
@@ -140,18 +146,12 @@ static int set_back_end_queues(struct virtio_net *net, unsigned int count)
 	return net->net->ops->set_queues(net->net, count);
 }
 
-int net_use_pairs(struct virtio_net *net, unsigned int count)
+/* Those up to `count`, too. */
+static int start_pairs(struct virtio_net *net, unsigned int count)
 {
 	unsigned int before = net->pairs_used, i;
-	int r;
+	int r = 0;
 
-	if (!pairs_live(net, count))
-		return -EINVAL;
-	r = set_back_end_queues(net, count);
-	if (r)
-		return r;
-	for (i = count; i < before; i++)
-		stop_pair(&net->pairs[i]);
 	net->pairs_used = count;
 	for (i = before; !r && i < count; i++)
 		r = start_pair(&net->pairs[i]);
@@ -162,11 +162,48 @@ int net_use_pairs(struct virtio_net *net, unsigned int count)
 	return r;
 }
 
-static void stop_traffic(struct virtio_net *net)
+static void stop_pairs(struct virtio_net *net, unsigned int count)
 {
-	for (unsigned int i = 0; i < net->pairs_used; i++)
+	for (unsigned int i = count; i < net->pairs_used; i++)
 		stop_pair(&net->pairs[i]);
-	net->pairs_used = 0;
+	net->pairs_used = MIN(count, net->pairs_used);
+}
+
+int net_use_pairs(struct virtio_net *net, unsigned int count)
+{
+	unsigned int before = net->pairs_used;
+	int refused, r;
+
+	if (!pairs_live(net, count))
+		return -EINVAL;
+	/* First: the kernel hands back what it took ahead, and that must not come later. */
+	stop_pairs(net, count);
+	refused = set_back_end_queues(net, count);
+	r = start_pairs(net, refused ? before : count);
+	return refused ? refused : r;
+}
+
+void net_leave_kernel(struct virtio_net *net)
+{
+	unsigned int lent = 0;
+	bool whole = true;
+
+	net->vhost = false;
+	for (unsigned int i = 0; i < net->pairs_used; i++) {
+		lent |= (unsigned int)net->pairs[i].lent << i;
+		whole &= net_vhost_stop(&net->pairs[i]);
+	}
+	if (!whole && !net->lost) {
+		net_broken(net, "a chain that vhost-net does not take");
+		return;
+	}
+	/* None is in use any more once the device is broken. */
+	for (unsigned int i = 0; i < net->pairs_used; i++)
+		if (lent & 1u << i && start_pair(&net->pairs[i]))
+			net_broken(net, NO_WATCH);
+	for (unsigned int i = 0; i < net->pairs_used; i++)
+		if (lent & 1u << i)
+			kick_pair(&net->pairs[i]);
 }
 
 /* --- life --- */
@@ -185,6 +222,7 @@ static void activate(struct virtio_dev *dev)
 		net_rx_init(&net->pairs[i].rx);
 		net_tx_init(&net->pairs[i].tx);
 	}
+	net_vhost_init(net);
 	net->pairs_used = 1;
 	if (start_pair(&net->pairs[0]) || net_link_start(net))
 		net_broken(net, NO_WATCH);
@@ -208,12 +246,18 @@ static void quiesce(struct virtio_dev *dev)
 {
 	struct virtio_net *net = to_net(dev);
 
-	stop_traffic(net);
+	stop_pairs(net, 0);
+	net_vhost_finish(net);
 	net_link_stop(net);
 	set_back_end_queues(net, 1);
 	net_ctrl_reset(net);
 	if (!net->turns)
 		virtio_quiesced(dev); /* else by the last of them */
+}
+
+static void irqs_moved(struct virtio_dev *dev)
+{
+	net_vhost_irqs_moved(to_net(dev));
 }
 
 static void destroy(struct virtio_dev *dev)
@@ -224,7 +268,7 @@ static void destroy(struct virtio_dev *dev)
 
 void net_broken(struct virtio_net *net, const char *why)
 {
-	stop_traffic(net);
+	stop_pairs(net, 0);
 	virtio_broken(&net->dev, why);
 }
 
@@ -237,6 +281,7 @@ static const struct virtio_ops net_virtio_ops = {
 	.config_read = config_read,
 	.activate = activate,
 	.kick = kick,
+	.irqs_moved = irqs_moved,
 	.quiesce = quiesce,
 	.destroy = destroy,
 };
@@ -248,6 +293,8 @@ static void init_pairs(struct virtio_net *vnet)
 
 		pair->rx.net = pair->tx.net = vnet;
 		pair->rx.pair = pair->tx.pair = i;
+		pair->lent_rx = (struct net_lent){ .net = vnet, .queue = NET_QUEUE_RX(i) };
+		pair->lent_tx = (struct net_lent){ .net = vnet, .queue = NET_QUEUE_TX(i) };
 	}
 }
 

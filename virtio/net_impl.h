@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the parts of virtio-net share: net.c the device, net_rx.c, net_tx.c, net_ctrl.c,
- * net_link.c. */
+ * net_link.c, net_vhost.c. */
 #pragma once
 
 #include <linux/virtio_net.h>
@@ -82,9 +82,19 @@ struct net_tx {
 	struct iovec iov[NET_TX_IOV_MAX];
 };
 
+/* A virtqueue that the kernel serves. */
+struct net_lent {
+	struct virtio_net *net;
+	unsigned int queue;
+	int irq_fd; /* where there is no vector: interrupts come by it, and go on from here */
+	struct loop_watch *irq_watch; /* NULL: there is a vector, and irq_fd is not open */
+};
+
 struct net_pair {
 	struct net_rx rx;
 	struct net_tx tx;
+	bool lent; /* to the kernel: the above rest */
+	struct net_lent lent_rx, lent_tx;
 };
 
 /* What the driver asked for by control commands (5.1.6.5.1). */
@@ -106,6 +116,9 @@ struct virtio_net {
 	/* loop */
 	bool lost;                     /* the back end's link is gone for good */
 	struct loop_watch *link_watch; /* if the back end has one; NULL while not live */
+	bool vhost;                    /* pairs that come into use are lent to the kernel */
+	int vhost_error_fd;            /* the kernel's complaints; open while watched */
+	struct loop_watch *vhost_error_watch, *vhost_gone_watch;
 	unsigned int pairs_used;       /* the first so many carry frames; 0 while not live */
 	unsigned int turns;            /* of all pairs, on their way */
 	struct net_filter filter;
@@ -141,6 +154,19 @@ int net_tx_start(struct net_tx *tx);
 /* A turn may still be on its way: net->turns. */
 void net_tx_stop(struct net_tx *tx);
 void net_tx_kick(struct net_tx *tx);
+
+/* Once per life of the queues, before pairs are started: whether the kernel is to serve them. */
+void net_vhost_init(struct virtio_net *net);
+void net_vhost_finish(struct virtio_net *net);
+/* False: it does not, and they are to be served here. */
+bool net_vhost_start(struct net_pair *pair);
+/* The kernel is done with the rings when this returns, if it had them. False: it skipped chains. */
+bool net_vhost_stop(struct net_pair *pair);
+/* The back end may be gone: then it is lost, and nothing is lent. */
+void net_vhost_look(struct virtio_net *net);
+void net_vhost_irqs_moved(struct virtio_net *net);
+/* What is lent is served here, until the reset, or broken if it can not be. */
+void net_leave_kernel(struct virtio_net *net);
 
 /* Follow the back end's link. 0 or -ENOMEM. */
 int net_link_start(struct virtio_net *net);

@@ -30,6 +30,7 @@ static void look(void *arg)
 	bool up = net->net->ops->link_up(net->net);
 	uint16_t status = up ? VIRTIO_NET_S_LINK_UP : 0;
 
+	net_vhost_look(net);
 	if (net->lost || up == shown_up(net))
 		return;
 	if (up && virtio_has(&net->dev, VIRTIO_NET_F_GUEST_ANNOUNCE))
