@@ -2,6 +2,7 @@
 """virtio-net on a TAP, in a network namespace that ends with the test."""
 
 import ctypes
+import functools
 import os
 import random
 import re
@@ -101,10 +102,19 @@ def exchange_flows(link, frames):
         got += 1
 
 
-def echo(host, frames, pairs=1):
+def vhost_keys(vhost):
+    """What else the interface is asked for, and the guest."""
+    if vhost and not os.path.exists("/dev/vhost-net"):
+        raise Skip("no /dev/vhost-net")
+    return (",vhost=on", " merge") if vhost else ("", "")
+
+
+def echo(host, frames, pairs=1, vhost=False, flags=""):
     queues = f",queues={pairs}" if pairs > 1 else ""
-    process = host.start("net", "--stats", "--net", f"tap=tap0,mac={MAC}{queues}",
-                         cmdline=f"frames={frames} pairs={pairs}")
+    keys, more_flags = vhost_keys(vhost)
+    process = host.start("net", "--stats", "--verbose", "--net",
+                         f"tap=tap0,mac={MAC}{queues}{keys}",
+                         cmdline=f"frames={frames} pairs={pairs}{flags}{more_flags}")
     # wait_for stops the process if nothing comes; the socket hears only the guest's frames
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     try:
@@ -122,16 +132,16 @@ def echo(host, frames, pairs=1):
         stop(process)
 
 
-def exits_for(host, frames, pairs=1):
+def exits_for(host, frames, pairs=1, vhost=False):
     """Of all kinds but the console's; and what the guest said."""
-    text, stats = echo(host, frames, pairs)
+    text, stats = echo(host, frames, pairs, vhost)
     return text, {key: count for key, count in exits(stats).items() if key != ("pio-out", 0x3F8)}
 
 
-def net(host):
+def net(host, vhost=False):
     """Frames of every size arrive whole, both ways, and cost no exit to user space."""
     enter_namespace(*add_tap())
-    total = {frames: exits_for(host, frames)[1] for frames in (100, 10000)}
+    total = {frames: exits_for(host, frames, vhost=vhost)[1] for frames in (100, 10000)}
     check(total[100] == total[10000], total)
     check(re.search(r"^\d+: tap0: ", subprocess.run(["ip", "link"], capture_output=True, text=True,
                                                     check=True).stdout, re.MULTILINE),
@@ -139,22 +149,48 @@ def net(host):
     print(f"{sum(total[10000].values())} exits in all, for 10,000 frames each way or 100")
 
 
-def net_queues(host):
+def net_queues(host, vhost=False):
     """The same by four pairs of queues: flows are spread, each in order, and no exits either."""
     enter_namespace(*add_tap("mode tap multi_queue"))
     total = {}
     for frames in (200, 10000):
-        text, total[frames] = exits_for(host, frames, pairs=4)
+        text, total[frames] = exits_for(host, frames, pairs=4, vhost=vhost)
     check(total[200] == total[10000], total)
     sent = [int(n) for n in re.findall(r"pair \d sent (\d+)", text)]
     check(len(sent) == 4 and sum(sent) == 10000 and min(sent) > 0, text)
     print(f"{sum(total[10000].values())} exits in all; sent by the pairs: {sent}")
 
 
-def net_reset(host):
+def net_odd(host):
+    """Of a chain to be sent, what is there to be written to does no harm."""
+    enter_namespace(*add_tap())
+    echo(host, 1000, flags=" odd")
+
+
+def vhost_net_odd(host):
+    """vhost skips such a chain: the card stops until the guest resets it, and that is said."""
+    enter_namespace(*add_tap())
+    keys, flags = vhost_keys(True)
+    process = host.start("net", "--net", f"tap=tap0,mac={MAC}{keys}",
+                         cmdline="frames=1000 pairs=1 stay odd" + flags)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+        try:
+            link.bind(("tap0", ETH_TYPE))
+            wait_for(process, b"mac .*\n")
+            for number in range(60):
+                link.send(frame(number, link.getsockname()[4]))
+            said = process.stderr.readline().decode()
+            check("net0: stopped until the guest resets it: a chain that vhost-net" in said, said)
+        finally:
+            stop(process)
+
+
+def net_reset(host, vhost=False):
     """Resets under a flood, by four pairs, some of them not in use."""
     enter_namespace(*add_tap("mode tap multi_queue"))
-    process = host.start("net_reset", "--net", "tap=tap0,queues=4", cmdline="pairs=4")
+    keys, flags = vhost_keys(vhost)
+    process = host.start("net_reset", "--net", f"tap=tap0,queues=4{keys}",
+                         cmdline=f"pairs=4{flags}")
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     ended = threading.Event()
 
@@ -228,5 +264,9 @@ CASES = {
     "net": net,
     "net-many": net_many,
     "net-queues": net_queues,
+    "net-odd": net_odd,
     "net-reset": net_reset,
+    **{f"vhost-{case.__name__}".replace("_", "-"): functools.partial(case, vhost=True)
+       for case in (net, net_queues, net_reset)},
+    "vhost-net-odd": vhost_net_odd,
 }

@@ -2,7 +2,8 @@
 /*
  * Sends each frame for its address back to where it came from, by the queues it came by, until it
  * has sent frames=N; others it drops. With pairs=N it first asks for so many. Prints its address
- * when it is ready, and at the end what each pair sent. With "stay" it waits for ever.
+ * when it is ready, and at the end what each pair sent. With "stay" it waits for ever. With "odd"
+ * one of the frames it sends has a part for the device to write to.
  */
 #include <linux/virtio_net.h>
 
@@ -16,10 +17,11 @@
 #define BUFFER_BYTES 2048
 #define HEADER_BYTES sizeof(struct virtio_net_hdr_v1)
 #define FRAME_MIN 60
+#define ODD 50
 
 struct pair {
 	struct vqueue rx, tx;
-	uint8_t *rx_data, *tx_data;
+	uint8_t *rx_data, *tx_data, odd[1];
 	bool tx_busy[BUFFERS];
 	unsigned int next, sent;
 };
@@ -42,8 +44,8 @@ static void reap(struct pair *pair)
 	struct vring_used_elem used;
 
 	while (vqueue_poll(&pair->tx, &used)) {
-		CHECK(used.id < BUFFERS && pair->tx_busy[used.id]);
-		pair->tx_busy[used.id] = false;
+		CHECK(used.id < 2 * BUFFERS && pair->tx_busy[used.id / 2]);
+		pair->tx_busy[used.id / 2] = false;
 	}
 }
 
@@ -63,6 +65,7 @@ static void send_back(struct pair *pair, const uint8_t *packet, uint32_t len)
 {
 	unsigned int i = free_buffer(pair);
 	uint8_t *to = pair->tx_data + i * BUFFER_BYTES;
+	bool odd = pair->sent == ODD && flag("odd");
 	const uint8_t *frame = packet + HEADER_BYTES;
 
 	memset(to, 0, HEADER_BYTES);
@@ -71,8 +74,9 @@ static void send_back(struct pair *pair, const uint8_t *packet, uint32_t len)
 	memcpy(to + HEADER_BYTES + 12, frame + 12, len - HEADER_BYTES - 12);
 	pair->tx_busy[i] = true;
 	pair->sent++;
-	vqueue_chain(&pair->tx, (uint16_t)i, &(struct vbuf){to, len}, 1, 0);
-	vqueue_offer(&pair->tx, (uint16_t)i);
+	vqueue_chain(&pair->tx, (uint16_t)(2 * i), (struct vbuf[]){{to, len}, {pair->odd, 1}}, 1,
+		     odd);
+	vqueue_offer(&pair->tx, (uint16_t)(2 * i));
 	vqueue_kick(&pair->tx);
 }
 

@@ -8,6 +8,8 @@ uint64_t net_features(unsigned int pairs)
 {
 	uint64_t features = BIT(VIRTIO_NET_F_MAC);
 
+	if (flag("merge"))
+		features |= BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_GUEST_CSUM);
 	if (pairs > 1)
 		features |= BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_MQ);
 	return features;

@@ -8,7 +8,7 @@
 
 #define NET_PAIRS_MAX 8
 
-/* What to ask vdev_begin for. */
+/* What to ask vdev_begin for; with "merge" what vhost wants to have. */
 uint64_t net_features(unsigned int pairs);
 /* Its queue, of a device that must offer just `pairs`. */
 void net_ctrl_init(struct vqueue *ctrl, struct vdev *dev, unsigned int pairs);
