@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two guests and the host on one bridge; a guest behind passt."""
+"""Two guests and the host on one bridge; who moves the frames; a guest behind passt."""
 
 import json
 import os
@@ -35,6 +35,103 @@ def test_two_guests_on_one_bridge(boot, images, more_images, bridge):
         assert re.search(r"TX:.*\n\s+\d+\s+\d+\s+0\s", counters), counters
         vm.poweroff()
     assert set(os.listdir("/sys/class/net")) == links
+
+
+# Use so many pairs of queues, as ethtool -L eth0 combined N does.
+CHANNELS = """perl -e 'socket(S, 2, 2, 0); $c = pack("L9", 0x3d, (0) x 7, $ARGV[0]);
+$r = pack("a16 Q x16", "eth0", unpack("Q", pack("P", $c))); ioctl(S, 0x8946, $r) or die $!' """
+# Take what comes to port 7001, to the end; then give it back to who asks at port 7002.
+ECHO = """
+import socket
+servers = [socket.create_server(("10.77.0.1", port)) for port in (7001, 7002)]
+print("listening", flush=True)
+with servers[0].accept()[0].makefile("rb") as stream:
+    data = stream.read()
+servers[1].accept()[0].sendall(data)
+"""
+
+
+def echo(guest):
+    """Whole data there and back."""
+    with subprocess.Popen(["python3", "-c", ECHO], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline() == "listening\n"
+            guest.check("head -c 16M /dev/urandom >/run/data; cat /run/data >/dev/tcp/10.77.0.1/7001;"
+                        "cat </dev/tcp/10.77.0.1/7002 | cmp - /run/data", 60 * SLOW)
+            server.wait(30 * SLOW)
+        finally:
+            server.kill()
+
+
+def iperf(guest, *args):
+    """Bytes that came, of one connection or several, to the host or from it (-R)."""
+    with subprocess.Popen(["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE,
+                          text=True) as server:
+        try:
+            while "listening" not in server.stdout.readline():
+                pass
+            report = json.loads(guest.check("iperf3 -c 10.77.0.1 -i 0 -J %s" % " ".join(args),
+                                            60 * SLOW))
+        finally:
+            server.kill()
+    return report["end"]["sum_received"]["bytes"]
+
+
+def listed(name):
+    vms = json.loads(subprocess.check_output([MINIVMM, "net", "--json", name], text=True))
+    return vms[0]["nics"][0]
+
+
+def kernel_threads():
+    """Those in which the kernel moves frames."""
+    names = subprocess.check_output(["ps", "-eLo", "comm="], text=True).split()
+    return len([name for name in names if name.startswith("vhost-")])
+
+
+def both_ways(guest, pairs):
+    guest.check(CHANNELS + str(pairs))
+    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    echo(guest)
+    for direction in ("", "-R"):
+        assert iperf(guest, "-n 32M", "-P %d" % (4 * pairs), direction) >= (32 << 20) * 0.99
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
+@pytest.mark.parametrize("vhost", ["on", "off"])
+def test_who_moves_the_frames(boot, bridge, vhost):
+    """The same to be seen in the guest, whoever it is: over a reboot, and to the TAP's end."""
+    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
+        pytest.skip("no /dev/vhost-net")
+    threads = kernel_threads()
+    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0", reboots=True,
+                 nets=["bridge=%s,tap=moved,queues=2,vhost=%s" % (bridge, vhost)],
+                 options=["--name", "moved"])
+    up = "ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up"
+    guest.check(up)
+    assert kernel_threads() == threads + (2 if vhost == "on" else 0)
+    for pairs in (2, 1):
+        both_ways(guest, pairs)
+    for queue in ("input.1", "output.1"):
+        assert int(guest.check("awk '/virtio.*-%s/ {print $2}' /proc/interrupts" % queue)) > 0
+    nic = listed("moved")
+    assert nic["path"] == ("vhost" if vhost == "on" else "user")
+    assert nic["rx"]["bytes"] > 2 * (48 << 20) and nic["tx"]["bytes"] > 2 * (48 << 20)
+    guest.send("reboot -f\n")
+    guest.login()
+    guest.check(up)
+    guest.check(CHANNELS + "2")
+    echo(guest)
+    subprocess.run(["ip", "link", "set", "moved", "down"], check=True)
+    guest.check("for i in $(seq 30); do grep -q 0 /sys/class/net/eth0/carrier && break; sleep 1; done")
+    subprocess.run(["ip", "link", "set", "moved", "up"], check=True)
+    guest.check("for i in $(seq 30); do grep -q 1 /sys/class/net/eth0/carrier && break; sleep 1; done")
+    echo(guest)
+    subprocess.run(["ip", "link", "del", "moved"], check=True)
+    guest.expect("net0: interface moved is gone: link down for the guest\n", 10 * SLOW)
+    guest.check("grep -q 0 /sys/class/net/eth0/carrier")
+    guest.check("ip link set eth0 down && ip link set eth0 up")
+    guest.poweroff()
+    assert kernel_threads() == threads
 
 
 # In the namespace. Take one connection at port 7000 and print what came, as sha256sum does.
