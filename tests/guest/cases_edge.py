@@ -10,7 +10,7 @@ import time
 
 from cases import check
 from cases_machine import stop, wait_for
-from cases_net import ETH_TYPE, MAC, TIMEOUT_S, enter_namespace, exchange
+from cases_net import ETH_TYPE, MAC, TIMEOUT_S, add_tap, enter_namespace, exchange
 
 FRAMES = 200
 SO_RCVBUFFORCE = 33
@@ -54,9 +54,7 @@ def output(*command):
 
 def watched(host):
     """All at once: the guest notices nothing, the monitor and the capture have every frame."""
-    enter_namespace()
-    for command in ("link add br0 type bridge", "link set br0 up"):
-        subprocess.run(["ip", *command.split()], check=True)
+    enter_namespace(*add_tap(), "link add br0 type bridge", "link set br0 up")
     pcap = host.tmp / "pcap"
     process = host.start("net", "--net", f"tap=tap0,bridge=br0,mac={MAC},monitor=mon0,"
                          f"pcap={pcap},guard=mac,isolated", cmdline=f"frames={FRAMES}")

@@ -151,7 +151,6 @@ static void one_for_each_queue(void **state)
 
 int main(void)
 {
-	const char *why = netns_missing();
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(names_the_missing_driver, netns_enter),
 		cmocka_unit_test_setup(names_the_missing_right, netns_enter),
@@ -160,9 +159,5 @@ int main(void)
 		cmocka_unit_test_setup(one_for_each_queue, netns_enter),
 	};
 
-	if (why) {
-		printf("skipped: %s\n", why);
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return netns_skip() ? 77 : cmocka_run_group_tests(tests, NULL, NULL);
 }

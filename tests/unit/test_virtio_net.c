@@ -252,10 +252,12 @@ static void resets_at_any_time(void **state)
 }
 
 /* On the loop, so that the reset comes while a further turn is on its way. */
-static void kick_and_reset(void *arg)
+static void send_and_reset(void *arg)
 {
 	struct test *t = arg;
 
+	for (unsigned int i = 0; i < 256; i++)
+		guest_sends(t, 1, BUF_GPA, 20, 20);
 	t->dev->ops->kick(t->dev, TX);
 	virtio_set_status(t->dev, 0);
 }
@@ -269,9 +271,7 @@ static void resets_between_turns(void **state)
 		unsigned int sent = 0;
 
 		start_sized(t, F(VIRTIO_RING_F_EVENT_IDX), 256);
-		for (unsigned int i = 0; i < 256; i++)
-			guest_sends(t, 1, BUF_GPA, 20, 20);
-		loop_call_wait(t->loop, kick_and_reset, t);
+		loop_call_wait(t->loop, send_and_reset, t);
 		reset(t);
 		settle(t);
 		while (ring_used(&t->rings[TX], &elem))
