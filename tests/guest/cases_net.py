@@ -239,7 +239,8 @@ def exchange_with_all(link, macs, frames):
 
 def net_many(host):
     """Many machines at once on a bridge: each gets its own frames, and sends them back."""
-    enter_namespace("link add br0 type bridge", "link set br0 up")
+    # with an address of its own, or it would take another one as guests leave
+    enter_namespace("link add br0 address 02:00:00:00:00:01 type bridge", "link set br0 up")
     processes = [host.start("net", "--name", f"vm{i}", "--net", "bridge=br0",
                             cmdline=f"frames={MANY_FRAMES}") for i in range(MANY)]
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
