@@ -85,65 +85,9 @@ void loop_file_finish(struct loop *loop, struct loop_file *file)
 	loop->engine->file_finish(loop, file);
 }
 
-/* --- looking --- */
-
 void loop_look(struct loop *loop, struct loop_look *look)
 {
-	if (look->listed)
-		return;
-	look->listed = true;
-	LIST_INSERT_HEAD(&loop->looks, look, entry);
-}
-
-void loop_unlook(struct loop_look *look)
-{
-	if (!look->listed)
-		return;
-	look->listed = false;
-	LIST_REMOVE(look, entry);
-}
-
-bool loop_sees(const struct loop *loop)
-{
-	struct loop_look *look;
-
-	LIST_FOREACH(look, &loop->looks, entry)
-		if (look->there(look))
-			return true;
-	return false;
-}
-
-bool loop_may_sleep(struct loop *loop)
-{
-	struct loop_look *look;
-
-	if (loop_sees(loop))
-		return false;
-	while ((look = LIST_FIRST(&loop->looks))) {
-		if (look->arm(look))
-			return false;
-		loop_unlook(look);
-	}
-	return true;
-}
-
-/* What is there now, each once. */
-static void look_around(struct loop *loop)
-{
-	struct loop_look_list found = LIST_HEAD_INITIALIZER(found);
-	struct loop_look *look, *next;
-
-	for (look = LIST_FIRST(&loop->looks); look; look = next) {
-		next = LIST_NEXT(look, entry);
-		if (!look->there(look))
-			continue;
-		LIST_REMOVE(look, entry);
-		LIST_INSERT_HEAD(&found, look, entry);
-	}
-	while ((look = LIST_FIRST(&found))) {
-		loop_unlook(look);
-		look->found(look);
-	}
+	looks_add(&loop->looks, look);
 }
 
 /* --- calls from other threads --- */
@@ -257,7 +201,7 @@ int loop_run(struct loop *loop)
 		r = loop->engine->turn(loop, !loop->deferred);
 		if (r < 0)
 			return r;
-		look_around(loop);
+		looks_run(&loop->looks);
 		run_deferred(loop);
 	}
 	atomic_store(&loop->quit, false);

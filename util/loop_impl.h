@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "util/loop.h"
+#include "util/looks.h"
 
 struct loop_workers;
 
@@ -62,17 +62,12 @@ struct loop {
 	int wake_fd;
 	LIST_HEAD(, loop_watch) watches;
 	_Atomic(struct loop_call *) mailbox; /* push: release; take_mail: acquire */
-	LIST_HEAD(loop_look_list, loop_look) looks;
+	struct looks looks;
 	struct loop_op *deferred;
 	struct loop_op **deferred_tail;
 	struct loop_workers *workers; /* once there was work for them */
 	unsigned int workers_max;
 };
-
-/* Is anything there that is looked for? */
-bool loop_sees(const struct loop *loop);
-/* Before the loop sleeps. False: it must not, something is there. */
-bool loop_may_sleep(struct loop *loop);
 
 /* End the threads, which have nothing to do. Accepts NULL. */
 void loop_workers_destroy(struct loop_workers *workers);

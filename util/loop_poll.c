@@ -247,7 +247,7 @@ static bool spin(struct loop *loop, unsigned int count)
 		return false;
 	until_ns = loop_now_ns(loop) + (uint64_t)loop->awake_us * 1000;
 	do {
-		if (loop_sees(loop) || poll(polled->fds, count, 0) > 0)
+		if (looks_see(&loop->looks) || poll(polled->fds, count, 0) > 0)
 			return true;
 	} while (loop_now_ns(loop) < until_ns);
 	return false;
@@ -261,7 +261,7 @@ static int poll_turn(struct loop *loop, bool wait)
 	complete_dead(loop);
 	count = collect(loop, &timeout_ms);
 	if (count >= 0 && wait)
-		wait = !spin(loop, (unsigned int)count) && loop_may_sleep(loop);
+		wait = !spin(loop, (unsigned int)count) && looks_may_sleep(&loop->looks);
 	if (count >= 0 && poll(polled->fds, (nfds_t)count, wait ? timeout_ms : 0) < 0 &&
 	    errno != EINTR)
 		count = -errno;

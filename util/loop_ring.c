@@ -242,7 +242,7 @@ static bool spin(struct loop *loop, uint64_t until_ns)
 	struct io_uring *uring = &ring_of(loop)->uring;
 
 	io_uring_submit(uring);
-	while (!has_events(uring) && !loop_sees(loop)) {
+	while (!has_events(uring) && !looks_see(&loop->looks)) {
 		if (loop_now_ns(loop) >= until_ns)
 			return false;
 		__builtin_ia32_pause();
@@ -272,7 +272,7 @@ static int submit_and_wait(struct loop *loop)
 	/* What the kernel keeps, io_uring_peek_cqe asks for. */
 	if (spin_ns && spin(loop, start_ns + spin_ns))
 		return 0;
-	if (!loop_may_sleep(loop))
+	if (!looks_may_sleep(&loop->looks))
 		return io_uring_submit_and_get_events(&ring->uring);
 	r = io_uring_submit_and_wait(&ring->uring, 1);
 	if (ring->may_spin)

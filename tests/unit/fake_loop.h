@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "util/loop.h"
+#include "util/looks.h"
 
 #define FAKE_WATCHES 80
 
@@ -28,7 +28,7 @@ struct loop {
 	struct loop_op *deferred, **deferred_tail;
 	struct loop_call *posted, **posted_tail;
 	struct loop_watch watches[FAKE_WATCHES];
-	LIST_HEAD(, loop_look) looks;
+	struct looks looks;
 	uint64_t now_ns;
 };
 
@@ -192,32 +192,14 @@ static inline void fake_loop_run_deferred(struct loop *loop)
 
 void loop_look(struct loop *loop, struct loop_look *look)
 {
-	if (look->listed)
-		return;
-	look->listed = true;
-	LIST_INSERT_HEAD(&loop->looks, look, entry);
-}
-
-void loop_unlook(struct loop_look *look)
-{
-	if (!look->listed)
-		return;
-	look->listed = false;
-	LIST_REMOVE(look, entry);
+	looks_add(&loop->looks, look);
 }
 
 /* As if it slept after each batch. */
 static inline void fake_loop_sleep(struct loop *loop)
 {
-	struct loop_look *look;
-
-	while ((look = LIST_FIRST(&loop->looks))) {
-		bool there = look->arm(look);
-
-		loop_unlook(look);
-		if (there)
-			look->found(look);
-	}
+	while (!looks_may_sleep(&loop->looks))
+		looks_run(&loop->looks);
 }
 
 /* One batch. */
