@@ -195,18 +195,12 @@ void loop_look(struct loop *loop, struct loop_look *look)
 	looks_add(&loop->looks, look);
 }
 
-/* As if it slept after each batch. */
-static inline void fake_loop_sleep(struct loop *loop)
-{
-	while (!looks_may_sleep(&loop->looks))
-		looks_run(&loop->looks);
-}
-
-/* One batch. */
+/* One batch, after which it sleeps if it may. */
 static inline void fake_loop_turn(struct loop *loop)
 {
 	fake_loop_run_posted(loop);
 	fake_loop_run_watches(loop);
+	looks_run(&loop->looks);
 	fake_loop_run_deferred(loop);
-	fake_loop_sleep(loop);
+	looks_may_sleep(&loop->looks);
 }
