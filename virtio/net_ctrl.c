@@ -240,7 +240,7 @@ static void handle(struct virtio_net *net, const struct vq_chain *chain)
 	vq_push(net->dev.queues[net_ctrl_queue(net)].vq, chain->head, chain->in_count ? 1 : 0);
 }
 
-/* As many as the ring holds at most; what comes meanwhile kicks again. */
+/* As many as the ring holds at most; what comes meanwhile is awaited. */
 void net_ctrl_kick(struct virtio_net *net)
 {
 	unsigned int queue = net_ctrl_queue(net);
@@ -248,11 +248,12 @@ void net_ctrl_kick(struct virtio_net *net)
 	struct vq_chain chain;
 	int r;
 
-	do {
-		while ((r = vq_pop(vq, &chain)) == 1)
-			handle(net, &chain);
-	} while (r == 0 && vq_arm(vq));
+	vq_disarm(vq);
+	while ((r = vq_pop(vq, &chain)) == 1)
+		handle(net, &chain);
 	virtio_publish(&net->dev, queue);
 	if (r < 0)
 		net_broken(net, vq_error(vq));
+	else
+		virtio_await(&net->dev, queue);
 }
