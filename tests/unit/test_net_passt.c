@@ -262,7 +262,7 @@ static void names_why_it_did_not_start(void **state)
 static void names_one_that_is_not_ready(void **state)
 {
 	fake_passt(UNTIL_CLOSED);
-	open_fails(&user, "net: user: passt", "not get ready within 10 s");
+	open_fails(&user, "net: user: passt", "not get ready within 30 s");
 }
 
 static int listener(int type, uint16_t *port)
