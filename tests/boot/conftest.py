@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the tests of this folder share. See run for how they are started."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -170,20 +171,39 @@ def qemu_successes(kernel, spec):
     return count
 
 
-@pytest.fixture
-def namespace():
-    """One whose outside is 192.0.2.0/24, gone after the test; the command that enters it."""
-    name = "mvtest%d" % (os.getpid() % 10000)
+@contextlib.contextmanager
+def made_namespace(suffix, *commands):
+    """Commands of ip(8) in one that is gone afterwards; the command that enters it."""
+    name = "mvtest%d%s" % (os.getpid() % 10000, suffix)
     enter = ["ip", "netns", "exec", name]
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        for command in ("link set lo up", "link add outside type bridge",
-                        "addr add 192.0.2.2/24 dev outside", "link set outside up",
-                        "route add default via 192.0.2.1"):
+        for command in ("link set lo up", *commands):
             subprocess.run([*enter, "ip", *command.split()], check=True)
         yield enter
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture
+def namespace():
+    """One whose outside is 192.0.2.0/24; the command that enters it."""
+    with made_namespace("", "link add outside type bridge", "addr add 192.0.2.2/24 dev outside",
+                        "link set outside up", "route add default via 192.0.2.1") as enter:
+        yield enter
+
+
+@pytest.fixture
+def uplink():
+    """Two: a host's, 192.0.2.2, and another's, 192.0.2.1, that knows of nothing behind it."""
+    with made_namespace("b", "link add up0 type veth peer name up1", "addr add 192.0.2.1/24 dev up0",
+                        "link set up0 up") as other:
+        with made_namespace("a") as host:
+            subprocess.run([*other, "ip", "link", "set", "up1", "netns", host[-1]], check=True)
+            for command in ("addr add 192.0.2.2/24 dev up1", "link set up1 up",
+                            "route add default via 192.0.2.1"):
+                subprocess.run([*host, "ip", *command.split()], check=True)
+            yield host, other
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Two guests and the host on one bridge; who moves the frames; a guest behind passt."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -38,9 +40,15 @@ def test_two_guests_on_one_bridge(boot, images, more_images, bridge):
     assert set(os.listdir("/sys/class/net")) == links
 
 
-# Use so many pairs of queues, as ethtool -L eth0 combined N does.
-CHANNELS = """perl -e 'socket(S, 2, 2, 0); $c = pack("L9", 0x3d, (0) x 7, $ARGV[0]);
-$r = pack("a16 Q x16", "eth0", unpack("Q", pack("P", $c))); ioctl(S, 0x8946, $r) or die $!' """
+# Take one connection at port 7000 and print what came, as sha256sum does, and from where.
+TAKE = """
+import hashlib, socket
+server = socket.create_server(("%s", 7000))
+print("listening", flush=True)
+link, address = server.accept()
+with link.makefile("rb") as stream:
+    print(hashlib.sha256(stream.read()).hexdigest(), address[0])
+"""
 # Take what comes to port 7001, to the end; then give it back to who asks at port 7002.
 ECHO = """
 import socket
@@ -64,16 +72,23 @@ def echo(guest):
             server.kill()
 
 
-def iperf(guest, *args):
-    """Bytes that came, of one connection or several, to the host or from it (-R)."""
-    with subprocess.Popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL) as server:
+@contextlib.contextmanager
+def listening(*command):
+    """A server at iperf3's port."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             while b":5201 " not in subprocess.check_output(["ss", "-ltn"]):
                 time.sleep(0.2)
-            report = json.loads(guest.check("iperf3 -c 10.77.0.1 -i 0 -J %s" % " ".join(args),
-                                            60 * SLOW))
+            yield
         finally:
             server.kill()
+
+
+def iperf(guest, *args):
+    """Bytes that came, of one connection or several, to the host or from it (-R)."""
+    with listening("iperf3", "-s", "-1"):
+        report = json.loads(guest.check("iperf3 -c 10.77.0.1 -i 0 -J %s" % " ".join(args),
+                                        60 * SLOW))
     return report["end"]["sum_received"]["bytes"]
 
 
@@ -110,7 +125,7 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     guest.check(up)
     assert kernel_threads() == threads + (2 if vhost == "on" else 0)
     for pairs in (2, 1):
-        guest.check(CHANNELS + str(pairs))
+        guest.check("ethtool -L eth0 combined %d" % pairs)
         both_ways(guest)
     for queue in ("input.1", "output.1"):
         assert int(guest.check("awk '/virtio.*-%s/ {print $2}' /proc/interrupts" % queue)) > 0
@@ -120,7 +135,7 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     guest.send("reboot -f\n")
     guest.login()
     guest.check(up)
-    guest.check(CHANNELS + "2")
+    guest.check("ethtool -L eth0 combined 2")
     echo(guest)
     subprocess.run(["ip", "link", "set", "moved", "down"], check=True)
     guest.check("for i in $(seq 30); do grep -q 0 /sys/class/net/eth0/carrier && break; sleep 1; done")
@@ -135,15 +150,83 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     assert kernel_threads() == threads
 
 
-# In the namespace. Take one connection at port 7000 and print what came, as sha256sum does.
-TAKE = """
-import hashlib, socket
-server = socket.create_server(("127.0.0.1", 7000))
-print("listening", flush=True)
-with server.accept()[0].makefile("rb") as stream:
-    print(hashlib.sha256(stream.read()).hexdigest())
-"""
-# Send 16 MiB to port 2222, to the end; print their sum, and what is answered.
+TOGGLES = ("tx", "sg", "tso", "gso", "gro", "rx-gro-hw")
+TOGGLE_S = float(os.environ.get("TOGGLE_S", "9.5"))
+IPERF = ("(iperf3 -c 10.77.0.1 -t %d -i 0 --bidir -J >/run/report; echo $? >/run/status) "
+         "</dev/null >/dev/null 2>&1 &")
+
+
+def snmp_errors(text):
+    """Segments that came damaged, by /proc/net/snmp."""
+    names, values = [line.split() for line in text.splitlines() if line.startswith("Tcp:")]
+    return int(values[names.index("InCsumErrors")])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
+@pytest.mark.parametrize("vhost", ["on", "off"])
+def test_offloads_come_and_go(boot, bridge, vhost):
+    """Every combination of the guest's offloads while a connection sends both ways."""
+    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
+        pytest.skip("no /dev/vhost-net")
+    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0",
+                 nets=["bridge=%s,vhost=%s" % (bridge, vhost)])
+    guest.check("ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up")
+    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    combinations = list(itertools.product(("on", "off"), repeat=len(TOGGLES)))
+    duration = round(TOGGLE_S * len(combinations))
+    seen = set()
+    with listening("iperf3", "-s", "-1"):
+        guest.send(IPERF % duration + "\n")
+        until = time.monotonic()
+        for states in combinations:
+            words = " ".join(" ".join(pair) for pair in zip(TOGGLES, states))
+            guest.run("ethtool -K eth0 %s" % words)  # 1 if one depends on another
+            seen.add(guest.check("ethtool -k eth0 | grep -v fixed"))
+            until += TOGGLE_S
+            time.sleep(max(0, until - time.monotonic()))
+        guest.check("for i in $(seq 120); do [ -e /run/status ] && break; sleep 1; done", 60 * SLOW)
+    assert guest.check("cat /run/status").strip() == "0"
+    end = json.loads(guest.check("cat /run/report"))["end"]
+    for name in ("sum_received", "sum_received_bidir_reverse"):
+        assert end[name]["seconds"] >= duration - 1 and end[name]["bytes"] > 1 << 20, end[name]
+    assert len(seen) > 16, seen
+    assert snmp_errors(guest.check("cat /proc/net/snmp")) == 0
+    with open("/proc/net/snmp", encoding="utf-8") as file:
+        assert snmp_errors(file.read()) == 0
+    guest.poweroff()
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own commands")
+@pytest.mark.skipif(not shutil.which("dnsmasq"), reason="dnsmasq is not installed")
+def test_guest_reaches_the_world(boot, uplink):
+    """The README's two commands: an address by DHCP, and servers beyond the host by NAT."""
+    host, other = uplink
+    subprocess.run([*host, MINIVMM, "bridge", "up", "br0", "--address", "10.0.0.1/24", "--nat",
+                    "--dhcp"], check=True)
+    try:
+        guest = boot("cloud", cmdline=CMDLINE + " panic=-1 net.ifnames=0", prefix=host,
+                     nets=["bridge=br0"])
+        guest.check("for i in $(seq 60); do ip -4 addr show eth0 | grep -q inet && break; sleep 1;"
+                    " done", 80 * SLOW)
+        assert re.search(r"inet 10\.0\.0\.\d+/24", guest.check("ip -4 addr show eth0"))
+        assert "default via 10.0.0.1 dev eth0" in guest.check("ip route")
+        with subprocess.Popen([*other, "python3", "-c", TAKE % "0.0.0.0"], stdout=subprocess.PIPE,
+                              text=True) as server:
+            try:
+                assert server.stdout.readline() == "listening\n"
+                given = guest.check("head -c 4M /dev/urandom >/run/data; sha256sum </run/data; "
+                                    "cat /run/data >/dev/tcp/192.0.2.1/7000", 60 * SLOW)
+                came, source = server.communicate(timeout=30 * SLOW)[0].split()
+            finally:
+                server.kill()
+        assert given.split()[0] == came and source == "192.0.2.2"
+        guest.poweroff()
+    finally:
+        subprocess.run([*host, MINIVMM, "bridge", "down", "br0"], check=True)
+
+
+# In the namespace. Send 16 MiB to port 2222, to the end; print their sum, and what is answered.
 GIVE = """
 import hashlib, os, socket
 data = os.urandom(16 << 20)
@@ -164,13 +247,13 @@ def test_guest_behind_passt(boot, namespace):
                 80 * SLOW)
     assert re.search(r"mtu 16384(?s:.)*inet 192\.0\.2\.2/24", guest.check("ip -4 addr show eth0"))
     assert "default via 192.0.2.1 dev eth0" in guest.check("ip route")
-    with subprocess.Popen([*namespace, "python3", "-c", TAKE], stdout=subprocess.PIPE,
+    with subprocess.Popen([*namespace, "python3", "-c", TAKE % "127.0.0.1"], stdout=subprocess.PIPE,
                           text=True) as server:
         try:
             assert server.stdout.readline() == "listening\n"
             given = guest.check("head -c 16M /dev/urandom >/run/data; sha256sum </run/data; "
                                 "cat /run/data >/dev/tcp/192.0.2.1/7000", 60 * SLOW)
-            assert given.split()[0] == server.communicate(timeout=30 * SLOW)[0].strip()
+            assert given.split()[0] == server.communicate(timeout=30 * SLOW)[0].split()[0]
         finally:
             server.kill()
     guest.check("(systemd-socket-activate -l 22 --inetd -a sha256sum 2>/dev/null &); "
