@@ -50,13 +50,13 @@ def reset_no_reboot(host):
               f"{name}: {result}")
 
 
-def wait_for(process, pattern, times=1):
+def wait_for(process, pattern, times=1, timeout_s=READ_TIMEOUT_S):
     """Read the console until `pattern` came `times` times; what was read."""
     text = b""
     os.set_blocking(process.stdout.fileno(), True)
     old = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(
         Failure(f"waited for {pattern!r}, got {text!r}")))
-    signal.alarm(READ_TIMEOUT_S)
+    signal.alarm(timeout_s)
     try:
         while len(re.findall(pattern, text)) < times:
             piece = os.read(process.stdout.fileno(), 4096)

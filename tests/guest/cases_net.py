@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """virtio-net on a TAP, in a network namespace that ends with the test."""
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -10,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 from cases_disk import exits
 from cases_machine import stop, wait_for
@@ -26,6 +28,7 @@ MANY = 16
 MANY_FRAMES = 40
 SMALL_WINDOW = 4
 TIMEOUT_S = 20
+HOSTILE_S = 100
 
 
 def enter_namespace(*commands):
@@ -220,6 +223,77 @@ def net_reset(host, vhost=False):
         stop(process)
 
 
+@contextlib.contextmanager
+def meanwhile(work):
+    """Call work() again and again, as long as this lasts."""
+    ended = threading.Event()
+
+    def run():
+        while not ended.is_set():
+            try:
+                work()
+            except OSError:
+                pass  # no room in the TAP, or nothing came: go on all the same
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def net_hostile(host, vhost=False):
+    """All that no driver should do harms the guest alone, and says little."""
+    enter_namespace(*add_tap())
+    keys, flags = vhost_keys(vhost)
+    for cpus in (1, 3):
+        process = host.start("net_hostile", "--cpus", str(cpus), "--net",
+                             f"tap=tap0,mac={MAC}{keys}", cmdline=f"cpus={cpus}{flags}")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+            link.bind(("tap0", ETH_TYPE))
+
+            def send_one():
+                link.send(frame(1, link.getsockname()[4], "ff:ff:ff:ff:ff:ff"))
+                time.sleep(0.001)
+
+            try:
+                with meanwhile(send_one):
+                    text = wait_for(process, b"PASS\n", timeout_s=HOSTILE_S)
+                check("FAIL" not in text and process.wait(TIMEOUT_S) == 0, text[-1000:])
+                said = process.stderr.read().decode()
+                check(said.count("\n") <= 30, f"{said.count(chr(10))} lines:\n{said}")
+            finally:
+                stop(process)
+
+
+def net_rate(host):
+    """The benchmark's guest: none of the kicks that it leaves out was needed."""
+    enter_namespace(*add_tap())
+    jobs = ("bytes=60 depth=64", "bytes=1514 depth=256", "bytes=60", "echo bytes=60 depth=64",
+            "echo bytes=1514 depth=32", "echo bytes=60")
+    process = host.start("net_rate", "--net", f"tap=tap0,mac={MAC}")
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+        link.bind(("tap0", ETH_TYPE))
+        link.settimeout(0.1)
+        try:
+            wait_for(process, b"ready\n")
+            with meanwhile(lambda: link.send(link.recv(2048))):
+                for job in jobs:
+                    process.stdin.write(f"{job} cycles=200000000\n".encode())
+                    process.stdin.flush()
+                    answer = re.search(r"requests=(\d+) kicks=(\d+)",
+                                       wait_for(process, b"cycles=.*\n"))
+                    check(0 < int(answer[2]) <= 2 * int(answer[1]), f"{job}: {answer[0]}")
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            wait_for(process, b"PASS\n")
+            check(process.wait(TIMEOUT_S) == 0, "status")
+        finally:
+            stop(process)
+
+
 def exchange_with_all(link, macs, frames):
     """Frames to all of them by turns, SMALL_WINDOW on their way to each; each answers in order."""
     source = link.getsockname()[4]
@@ -265,11 +339,13 @@ def net_many(host):
 
 CASES = {
     "net": net,
+    "net-hostile": net_hostile,
     "net-many": net_many,
     "net-queues": net_queues,
     "net-odd": net_odd,
+    "net-rate": net_rate,
     "net-reset": net_reset,
     **{f"vhost-{case.__name__}".replace("_", "-"): functools.partial(case, vhost=True)
-       for case in (net, net_queues, net_reset)},
+       for case in (net, net_hostile, net_queues, net_reset)},
     "vhost-net-odd": vhost_net_odd,
 }
