@@ -48,10 +48,12 @@ def minivmm(program, cpus, disks=(), net=None):
     return argv + (["--net", net] if net else [])
 
 
-def qemu(cpus, disks=(), net=None):
+def qemu(cpus, disks=(), net=None, poll_us=None):
     argv = ["qemu-system-x86_64", "-accel", "kvm", "-M", "q35", "-cpu", "host", "-nodefaults",
             "-display", "none", "-serial", "stdio", "-no-reboot", "-m", "384", "-smp", str(cpus),
             "-kernel", KERNEL, "-initrd", INITRD, "-append", CMDLINE, "-object", "iothread,id=io"]
+    if poll_us is not None:
+        argv[-1] += ",poll-max-ns=%d" % (poll_us * 1000)
     all_disks = [(ROOT, "raw,readonly=on"), ("script", "raw,readonly=on")]
     all_disks += [(path, path.rpartition(".")[2]) for path in disks]
     for number, (path, form) in enumerate(all_disks):
@@ -166,6 +168,8 @@ def parser(prog, doc, jobs):
                          help="digits: " + "; ".join("%d %s" % (n, job[0])
                                                      for n, job in enumerate(jobs)))
     options.add_argument("--only", default="", metavar="REGEX", help="VMMs by name")
+    options.add_argument("--poll", type=int, metavar="US", help="how long minivmm's and QEMU's "
+                         "threads stay awake for the next request (default: their own)")
     options.add_argument("--lkvm", metavar="LKVM", help="kvmtool's program")
     options.add_argument("--direct", action="store_true", help="on this machine's KVM")
     options.add_argument("--testbed", default="--cpus 2", metavar="OPTIONS",
@@ -192,6 +196,8 @@ def run_again_inside(args, program, *prefix):
                             text=True).stdout.strip()
     again = ["--inside", "--rounds", args.rounds, "--seconds", args.seconds, "--cpus", args.cpus,
              "--jobs", args.jobs, "--only", args.only]
+    if args.poll is not None:
+        again += ["--poll", args.poll]
     if args.lkvm:
         again += ["--lkvm", os.path.realpath(args.lkvm)]
     again += map(os.path.realpath, args.minivmm)
