@@ -11,6 +11,7 @@ import select
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 import tty
 
@@ -118,11 +119,11 @@ def job_functions(jobs):
     return "".join("job%d() { %s; }\n" % (index, job[1]) for index, job in enumerate(jobs))
 
 
-def boot(vmms):
-    """Guests of these command lines by name, one after the other."""
+def boot(vmms, stack):
+    """Guests of these command lines by name, one after the other; they end with the stack."""
     guests = []
     for name, argv in vmms.items():
-        guest = Guest(name, argv)
+        guest = stack.enter_context(Guest(name, argv))
         start = time.monotonic()
         guest.ask("", "=ready=", BOOT_S)
         print("%-15s is up after %.1f s" % (name, time.monotonic() - start), flush=True)
@@ -168,14 +169,13 @@ def parser(prog, doc, jobs):
                          help="digits: " + "; ".join("%d %s" % (n, job[0])
                                                      for n, job in enumerate(jobs)))
     options.add_argument("--only", default="", metavar="REGEX", help="VMMs by name")
-    options.add_argument("--poll", type=int, metavar="US", help="how long minivmm's and QEMU's "
-                         "threads stay awake for the next request (default: their own)")
-    options.add_argument("--lkvm", metavar="LKVM", help="kvmtool's program")
+    options.add_argument("--lkvm", metavar="LKVM", type=os.path.realpath, help="kvmtool's program")
     options.add_argument("--direct", action="store_true", help="on this machine's KVM")
     options.add_argument("--testbed", default="--cpus 2", metavar="OPTIONS",
                          help="the emulated machine (default: --cpus 2)")
     options.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options.add_argument("minivmm", nargs="+", metavar="MINIVMM", help="one, or several builds")
+    options.add_argument("minivmm", nargs="+", metavar="MINIVMM", type=os.path.realpath,
+                         help="one, or several builds")
     return options
 
 
@@ -194,14 +194,7 @@ def run_again_inside(args, program, *prefix):
     """In the testbed, or wherever it is to be."""
     images = subprocess.run([HERE + "/../boot/images"], check=True, stdout=subprocess.PIPE,
                             text=True).stdout.strip()
-    again = ["--inside", "--rounds", args.rounds, "--seconds", args.seconds, "--cpus", args.cpus,
-             "--jobs", args.jobs, "--only", args.only]
-    if args.poll is not None:
-        again += ["--poll", args.poll]
-    if args.lkvm:
-        again += ["--lkvm", os.path.realpath(args.lkvm)]
-    again += map(os.path.realpath, args.minivmm)
     where = ["--direct"] if args.direct else [*args.testbed.split(), "--disk", images]
     return subprocess.run([HERE + "/../testbed/run", *where, "--mem", "7G", "--timeout", "3400",
-                           "--", *prefix, os.path.realpath(program), *map(str, again)],
-                          check=False).returncode
+                           "--", *prefix, os.path.realpath(program), "--inside",
+                           *sys.argv[1:]], check=False).returncode

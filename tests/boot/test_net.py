@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two guests and the host on one bridge; who moves the frames; a guest behind passt."""
+"""Two guests and the host on one bridge; who moves the frames, and how; guests behind NAT and passt."""
 
 import contextlib
 import itertools
@@ -65,17 +65,33 @@ servers[1].accept()[0].sendall(data)
 """
 
 
-def echo(guest):
-    """Whole data there and back."""
-    with subprocess.Popen(["python3", "-c", ECHO], stdout=subprocess.PIPE, text=True) as server:
+@contextlib.contextmanager
+def serving(code, prefix=()):
+    """A server in Python, once it listens."""
+    with subprocess.Popen([*prefix, "python3", "-c", code], stdout=subprocess.PIPE,
+                          text=True) as server:
         try:
             assert server.stdout.readline() == "listening\n"
-            guest.check("head -c %dM /dev/urandom >/run/data;"
-                        "cat /run/data >/dev/tcp/10.77.0.1/7001;"
-                        "cat </dev/tcp/10.77.0.1/7002 | cmp - /run/data" % SOME_MIB, 60 * SLOW)
-            server.wait(30 * SLOW)
+            yield server
         finally:
             server.kill()
+
+
+def echo(guest):
+    """Whole data there and back."""
+    with serving(ECHO) as server:
+        guest.check("head -c %dM /dev/urandom >/run/data;"
+                    "cat /run/data >/dev/tcp/10.77.0.1/7001;"
+                    "cat </dev/tcp/10.77.0.1/7002 | cmp - /run/data" % SOME_MIB, 60 * SLOW)
+        server.wait(30 * SLOW)
+
+
+def give(guest, prefix, address, mib):
+    """From the guest to a server at 192.0.2.1: what was sent and what came, as sums, and whence."""
+    with serving(TAKE % address, prefix) as server:
+        given = guest.check("head -c %dM /dev/urandom >/run/data; sha256sum </run/data; "
+                            "cat /run/data >/dev/tcp/192.0.2.1/7000" % mib, 60 * SLOW)
+        return [given.split()[0], *server.communicate(timeout=30 * SLOW)[0].split()]
 
 
 @contextlib.contextmanager
@@ -217,16 +233,8 @@ def test_guest_reaches_the_world(boot, uplink):
                     " done", 80 * SLOW)
         assert re.search(r"inet 10\.0\.0\.\d+/24", guest.check("ip -4 addr show eth0"))
         assert "default via 10.0.0.1 dev eth0" in guest.check("ip route")
-        with subprocess.Popen([*other, "python3", "-c", TAKE % "0.0.0.0"], stdout=subprocess.PIPE,
-                              text=True) as server:
-            try:
-                assert server.stdout.readline() == "listening\n"
-                given = guest.check("head -c 4M /dev/urandom >/run/data; sha256sum </run/data; "
-                                    "cat /run/data >/dev/tcp/192.0.2.1/7000", 60 * SLOW)
-                came, source = server.communicate(timeout=30 * SLOW)[0].split()
-            finally:
-                server.kill()
-        assert given.split()[0] == came and source == "192.0.2.2"
+        given, came, source = give(guest, other, "0.0.0.0", 4)
+        assert given == came and source == "192.0.2.2"
         guest.poweroff()
     finally:
         subprocess.run([*host, MINIVMM, "bridge", "down", "br0"], check=True)
@@ -253,15 +261,8 @@ def test_guest_behind_passt(boot, namespace):
                 80 * SLOW)
     assert re.search(r"mtu 16384(?s:.)*inet 192\.0\.2\.2/24", guest.check("ip -4 addr show eth0"))
     assert "default via 192.0.2.1 dev eth0" in guest.check("ip route")
-    with subprocess.Popen([*namespace, "python3", "-c", TAKE % "127.0.0.1"], stdout=subprocess.PIPE,
-                          text=True) as server:
-        try:
-            assert server.stdout.readline() == "listening\n"
-            given = guest.check("head -c 16M /dev/urandom >/run/data; sha256sum </run/data; "
-                                "cat /run/data >/dev/tcp/192.0.2.1/7000", 60 * SLOW)
-            assert given.split()[0] == server.communicate(timeout=30 * SLOW)[0].split()[0]
-        finally:
-            server.kill()
+    given, came, _ = give(guest, namespace, "127.0.0.1", 16)
+    assert given == came
     guest.check("(systemd-socket-activate -l 22 --inetd -a sha256sum 2>/dev/null &); "
                 "until ss -ltn | grep -q ':22 '; do sleep 0.2; done")
     given, got, _ = subprocess.check_output([*namespace, "python3", "-c", GIVE], text=True,

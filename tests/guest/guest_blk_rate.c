@@ -125,16 +125,7 @@ static void do_job(void)
 
 void guest_main(void)
 {
-	char line[128];
-
 	become_user();
 	open_disk();
-	print("ready\n");
-	for (;;) {
-		serial_gets(line, sizeof(line));
-		if (!line[0])
-			return;
-		set_cmdline(line);
-		do_job();
-	}
+	do_jobs(do_job);
 }

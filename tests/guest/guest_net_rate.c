@@ -166,16 +166,7 @@ static void open_card(void)
 
 void guest_main(void)
 {
-	char line[128];
-
 	become_user();
 	open_card();
-	print("ready\n");
-	for (;;) {
-		serial_gets(line, sizeof(line));
-		if (!line[0])
-			return;
-		set_cmdline(line);
-		do_job();
-	}
+	do_jobs(do_job);
 }

@@ -49,8 +49,8 @@ void serial_gets(char *line, size_t size);
 uint64_t param(const char *name, uint64_t otherwise);
 /* Whether the word stands there. */
 bool flag(const char *word);
-/* This in place of the command line, as long as it lasts. */
-void set_cmdline(const char *line);
+/* Say "ready"; then each line from the console is the command line for a job, an empty one the end. */
+void do_jobs(void (*do_job)(void));
 
 /* --- memory --- */
 void *memset(void *to, int byte, size_t len);

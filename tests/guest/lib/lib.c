@@ -196,9 +196,15 @@ void serial_gets(char *line, size_t size)
 
 /* --- the command line --- */
 
-void set_cmdline(const char *line)
+void do_jobs(void (*do_job)(void))
 {
-	cmdline = line;
+	static char line[128];
+
+	print("ready\n");
+	for (serial_gets(line, sizeof(line)); line[0]; serial_gets(line, sizeof(line))) {
+		cmdline = line;
+		do_job();
+	}
 }
 
 /* What follows `word`, where it stands as a word of its own or before '='; else NULL. */
