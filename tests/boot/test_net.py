@@ -133,22 +133,41 @@ def both_ways(guest):
         assert iperf(guest, "-n %dM" % SOME_MIB, "-P 4", direction) >= SOME_MIB * MIB / 2
 
 
+@contextlib.contextmanager
+def tcpdump(interface, *what):
+    """A list, which afterwards has a line for each packet it saw."""
+    lines = []
+    with subprocess.Popen(["tcpdump", "-n", "--immediate-mode", "-i", interface, *what], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            while "listening on" not in process.stderr.readline():
+                assert process.poll() is None, "no tcpdump"
+            yield lines
+        finally:
+            process.terminate()
+            lines += process.communicate(timeout=30 * SLOW)[0].splitlines()
+
+
 @pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
 @pytest.mark.parametrize("vhost", ["on", "off"])
 def test_who_moves_the_frames(boot, bridge, vhost):
-    """The same to be seen in the guest, whoever it is: over a reboot, and to the TAP's end."""
+    """The same to be seen in the guest, whoever it is, and at its monitor port: over a reboot, and
+    to the TAP's end."""
     if vhost == "on" and not os.path.exists("/dev/vhost-net"):
         pytest.skip("no /dev/vhost-net")
     threads = kernel_threads()
     guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0", reboots=True,
-                 nets=["bridge=%s,tap=moved,queues=2,vhost=%s" % (bridge, vhost)],
+                 nets=["bridge=%s,tap=moved,queues=2,monitor=watch0,vhost=%s" % (bridge, vhost)],
                  options=["--name", "moved"])
     up = "ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up"
     guest.check(up)
     assert kernel_threads() == threads + (2 if vhost == "on" else 0)
-    for pairs in (2, 1):
-        guest.check("ethtool -L eth0 combined %d" % pairs)
-        both_ways(guest)
+    with tcpdump("watch0", "icmp") as packets:
+        for pairs in (2, 1):
+            guest.check("ethtool -L eth0 combined %d" % pairs)
+            both_ways(guest)
+    for kind in ("request", "reply"):
+        assert sum("ICMP echo " + kind in line for line in packets) >= 6, packets
     for queue in ("input.1", "output.1"):
         assert int(guest.check("awk '/virtio.*-%s/ {print $2}' /proc/interrupts" % queue)) > 0
     nic = listed("moved")
