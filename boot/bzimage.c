@@ -3,8 +3,9 @@
  * A bzImage is a real-mode part (a boot sector and setup_sects more sectors), which holds the
  * setup header, and the protected-mode code, which unpacks the kernel. We skip the real-mode
  * part: the code is loaded where the header prefers it, boot_params ("zero page") is made here
- * from the header, and the guest starts at the code's 64-bit entry, or the 32-bit one where
- * there is no other. Fields are read only where the header's protocol version has them.
+ * from the header, and the guest starts in the kernel that we have unpacked (boot/direct.c), or, if
+ * we can not, at the code's 64-bit entry, or the 32-bit one where there is no other. Fields are
+ * read only where the header's protocol version has them.
  */
 #include "boot/bzimage.h"
 
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "boot/direct.h"
 #include "boot/e820.h"
 #include "boot/lowmem.h"
 #include "util/log.h"
@@ -77,6 +79,8 @@ static void fill_defaults(struct setup_header *hdr)
 	}
 	if (hdr->version < 0x206)
 		hdr->cmdline_size = 255;
+	if (hdr->version < 0x208)
+		hdr->payload_length = 0;
 	if (hdr->version < 0x20A) {
 		hdr->pref_address = BOOT_KERNEL_MIN;
 		hdr->init_size = 0;
@@ -119,6 +123,18 @@ static void place(struct bzimage *image)
 	image->initrd_limit = hdr->initrd_addr_max + 1ull;
 }
 
+/* The header is no reason to refuse a kernel that unpacks itself. */
+static void find_payload(struct bzimage *image)
+{
+	const struct setup_header *hdr = &image->hdr;
+
+	image->payload_offset = image->code_offset + hdr->payload_offset;
+	image->payload_bytes = hdr->payload_length;
+	if (hdr->payload_length < sizeof(uint32_t) ||
+	    !range_fits(hdr->payload_offset, hdr->payload_length, image->code_bytes))
+		image->payload_bytes = 0;
+}
+
 int bzimage_open(struct bzimage *image, const struct boot_file *kernel)
 {
 	int ret = read_header(&image->hdr, kernel);
@@ -141,6 +157,7 @@ int bzimage_open(struct bzimage *image, const struct boot_file *kernel)
 	image->entry64 = image->hdr.xloadflags & XLF_KERNEL_64;
 	if (image->entry64 && image->code_bytes <= ENTRY64_OFFSET)
 		return refuse(kernel, "too short for its 64-bit entry (build it again)");
+	find_payload(image);
 	place(image);
 	return 0;
 }
@@ -193,11 +210,34 @@ static int write_params(const struct setup_header *hdr, const struct boot_payloa
 	return mem_write(mem, BOOT_PARAMS, &params, sizeof(params));
 }
 
-static void set_entry(const struct bzimage *image, struct vcpu_entry *entry)
+/* The unpacking code, to be entered where it has its entry. */
+static int load_code(const struct bzimage *image, const struct boot_payload *payload,
+		     const struct mem *mem, struct vcpu_entry *entry)
 {
 	entry->mode = image->entry64 ? VCPU_LONG_64 : VCPU_PROTECTED_32;
 	entry->rip = image->load_gpa + (image->entry64 ? ENTRY64_OFFSET : 0);
+	return boot_file_load(payload->kernel, image->code_offset, image->code_bytes, mem,
+			      image->load_gpa);
+}
+
+/* Something to start, below `top`. */
+static int load_kernel(const struct bzimage *image, const struct boot_payload *payload,
+		       const struct mem *mem, uint64_t top, struct setup_header *hdr,
+		       struct vcpu_entry *entry)
+{
+	struct direct direct;
+	int ret = direct_load(&direct, image, payload, mem, top);
+
+	if (ret < 0)
+		return ret;
 	entry->rsi = BOOT_PARAMS;
+	if (!direct.loaded)
+		return load_code(image, payload, mem, entry);
+	entry->mode = VCPU_LONG_64;
+	entry->rip = direct.entry_gpa;
+	if (direct.kaslr)
+		hdr->loadflags |= KASLR_FLAG;
+	return 0;
 }
 
 int bzimage_load(const struct bzimage *image, const struct boot_payload *payload,
@@ -209,10 +249,6 @@ int bzimage_load(const struct bzimage *image, const struct boot_payload *payload
 
 	if (image->end_gpa > mem_low_end(mem))
 		return boot_file_no_room(payload->kernel, mem, image->end_gpa);
-	ret = boot_file_load(payload->kernel, image->code_offset, image->code_bytes, mem,
-			     image->load_gpa);
-	if (ret < 0)
-		return ret;
 	if (payload->initrd->fd >= 0) {
 		ret = boot_initrd_load(payload->initrd, mem, image->end_gpa, image->initrd_limit,
 				       &initrd_gpa);
@@ -222,6 +258,9 @@ int bzimage_load(const struct bzimage *image, const struct boot_payload *payload
 		hdr.ramdisk_size = (uint32_t)payload->initrd->size_bytes;
 	}
 	hdr.code32_start = (uint32_t)image->load_gpa;
-	set_entry(image, entry);
+	ret = load_kernel(image, payload, mem, initrd_gpa ? initrd_gpa : mem_low_end(mem), &hdr,
+			  entry);
+	if (ret < 0)
+		return ret;
 	return write_params(&hdr, payload, mem);
 }

@@ -16,6 +16,8 @@ struct bzimage {
 	struct setup_header hdr; /* as in the file, checked */
 	uint64_t code_offset;    /* the protected-mode code in the file */
 	uint64_t code_bytes;
+	uint64_t payload_offset; /* the packed kernel in the file */
+	uint64_t payload_bytes;  /* 0: not known */
 	uint64_t load_gpa;       /* where the code goes */
 	uint64_t end_gpa;        /* end of all memory the kernel uses before it reads e820 */
 	uint64_t initrd_limit;   /* the initrd ends at or below this */

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from vm import CMDLINE, MINIVMM
+
 
 # What 6.12 says on every AMD machine without frequency scaling, QEMU's too; and what comes with
 # any warning, such as that of a processor that the emulation kept waiting.
@@ -36,6 +38,32 @@ def test_stock_kernel(boot, kernel, cpus):
     assert bad_messages(vm) == []
     vm.check("hwclock -r")
     vm.poweroff()
+
+
+PLACES = """awk '$3 == "_text" {print "virtual", $1; exit}' /proc/kallsyms; \
+awk '/: Kernel code$/ {print "physical", $1}' /proc/iomem"""
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own")
+@pytest.mark.parametrize("kernel, boots", [
+    ("cloud", 1),
+    *(pytest.param(kernel, boots, marks=pytest.mark.long)
+      for kernel, boots in (("cloud", 20), ("6.12-cloud", 20), ("generic", 3), ("6.12", 3)))])
+def test_kernel_at_random(boot, kernel, boots):
+    """Unpacked by the host, and somewhere else each time; nowhere special if it is not to be."""
+    places = {"virtual": set(), "physical": set()}
+    for number in range(boots + 1):
+        words = " nokaslr" if number == boots else ""
+        vm = boot(kernel, cmdline=CMDLINE + " panic=-1" + words, options=["-v"])
+        assert "unpacked by the guest" not in vm.said
+        seen = dict(line.split() for line in vm.check(PLACES).splitlines())
+        vm.poweroff()
+        if number < boots:
+            for kind, place in seen.items():
+                places[kind].add(place)
+    assert seen["virtual"] == "ffffffff81000000" and seen["physical"].startswith("01000000-")
+    # Of 500 places and, in 512 MiB with an initrd, some 200.
+    assert len(places["virtual"]) > boots * 0.75 and len(places["physical"]) > boots * 0.65, places
 
 
 @pytest.mark.smp

@@ -80,7 +80,8 @@ class VM:
                      "nets": list(nets), "mem": mem, "cpus": cpus, "reboots": reboots,
                      "options": list(options), "prefix": list(prefix)}
         self.log = log
-        self.seen = ""
+        self.seen = ""  # and not yet looked for
+        self.said = ""  # all of it
         self.process = None
 
     def argv(self):
@@ -116,6 +117,7 @@ class VM:
                         % (self.process.wait(), self.seen[-1500:]))
         text = data.decode(errors="replace").replace("\r", "")
         self.note(text)
+        self.said += text
         return text
 
     def expect(self, pattern, timeout):
