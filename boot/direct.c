@@ -98,7 +98,7 @@ static int load(struct direct *direct, const struct bzimage *image, const struct
 	uint64_t link_gpa = image->hdr.pref_address, gpa = link_gpa, shift = 0;
 	int ret;
 
-	if (link_gpa + len > top)
+	if (link_gpa + len > top) /* which is in low RAM */
 		return not_direct(payload, "no room for it");
 	if (kernel->can_move && !has_word(payload->cmdline, "nokaslr")) {
 		direct->kaslr = true;
@@ -108,7 +108,7 @@ static int load(struct direct *direct, const struct bzimage *image, const struct
 	}
 	ret = vmlinux_load(kernel, mem, gpa, (uint32_t)shift);
 	if (ret < 0)
-		return not_direct(payload, "no room for it");
+		return ret;
 	direct->loaded = true;
 	direct->entry_gpa = gpa + kernel->entry;
 	return 0;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two guests and the host on one bridge; who moves the frames, and how; guests behind NAT and passt."""
+"""Two guests and the host on one bridge; who moves the frames; guests behind NAT and passt."""
 
 import contextlib
 import itertools

@@ -49,7 +49,7 @@ void serial_gets(char *line, size_t size);
 uint64_t param(const char *name, uint64_t otherwise);
 /* Whether the word stands there. */
 bool flag(const char *word);
-/* Say "ready"; then each line from the console is the command line for a job, an empty one the end. */
+/* Say "ready"; then each line from the console is a job's command line, an empty one the end. */
 void do_jobs(void (*do_job)(void));
 
 /* --- memory --- */
