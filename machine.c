@@ -169,7 +169,7 @@ static unsigned int disk_queues(const struct machine_config *config, unsigned in
 {
 	unsigned int queues = config->disks[index].queues;
 
-	return queues ? queues : MIN(config->ncpus, DISK_QUEUES_DEFAULT_MAX);
+	return queues ? queues : MIN(config->vm.ncpus, DISK_QUEUES_DEFAULT_MAX);
 }
 
 static int add_disks(struct machine *machine)
@@ -280,7 +280,7 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 	struct board *board = &machine->board;
 	int r;
 
-	r = vm_create(&machine->kvm, config->mem_bytes, config->ncpus, &board->vm);
+	r = vm_create(&machine->kvm, &config->vm, &board->vm);
 	if (r < 0)
 		return r;
 	r = add_devices(machine);

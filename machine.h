@@ -11,6 +11,7 @@
 #include "block/block.h"
 #include "net/edge.h"
 #include "net/net.h"
+#include "vmm/vm.h"
 
 #define MACHINE_DISKS_MAX 16
 #define MACHINE_NETS_MAX 8
@@ -40,8 +41,7 @@ struct machine_config {
 	const char *kernel;
 	const char *initrd;  /* or NULL */
 	const char *cmdline; /* or NULL: one is made */
-	uint64_t mem_bytes;
-	unsigned int ncpus;
+	struct vm_options vm; /* its memory and processors */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned int disk_count;
 	struct machine_net nets[MACHINE_NETS_MAX];

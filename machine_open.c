@@ -25,18 +25,19 @@ static int check_size(const struct machine *machine)
 	unsigned int bits = cpuid_phys_bits(machine->kvm.cpuid);
 	struct sysinfo info;
 
-	if (config->ncpus > machine->kvm.max_vcpus) {
-		log_error("--cpus %u: KVM on this host allows at most %u", config->ncpus,
+	if (config->vm.ncpus > machine->kvm.max_vcpus) {
+		log_error("--cpus %u: KVM on this host allows at most %u", config->vm.ncpus,
 			  machine->kvm.max_vcpus);
 		return -EINVAL;
 	}
 	/* The 64-bit PCI window may lie outside: no BAR is ever put there. */
-	if (!mem_fits(config->mem_bytes, bits)) {
+	if (!mem_fits(config->vm.mem.len_bytes, bits)) {
 		log_error("--mem: %llu MiB do not fit the %u address bits of this host's processor",
-			  (unsigned long long)(config->mem_bytes >> 20), bits);
+			  (unsigned long long)(config->vm.mem.len_bytes >> 20), bits);
 		return -EINVAL;
 	}
-	if (sysinfo(&info) == 0 && config->mem_bytes > (uint64_t)info.totalram * info.mem_unit)
+	if (sysinfo(&info) == 0 &&
+	    config->vm.mem.len_bytes > (uint64_t)info.totalram * info.mem_unit)
 		log_warn("--mem: more memory than this host has; the guest may be killed for it");
 	return 0;
 }
@@ -114,7 +115,7 @@ static int open_net(const struct machine_config *config, unsigned int index, str
 {
 	struct net_options options = config->nets[index].net;
 
-	options.queues_default = MIN(config->ncpus, NET_QUEUES_MAX);
+	options.queues_default = MIN(config->vm.ncpus, NET_QUEUES_MAX);
 	return net_open(&options, out);
 }
 

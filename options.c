@@ -25,7 +25,8 @@ const char options_help[] =
 	"  -i, --initrd FILE     initial RAM disk\n"
 	"  -c, --cmdline TEXT    kernel command line (default: console, and root= found\n"
 	"                        on the first disk)\n"
-	"  -m, --mem SIZE        memory, as 512M or 2G (default 512M)\n"
+	"  -m, --mem SIZE[,hugepages=off|thp|2M|1G][,prefault][,shared][,numa=NODE]\n"
+	"                        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N          processors (default 1)\n"
 	"  -d, --disk FILE[,format=raw|qcow2|qcow][,readonly][,direct=on|off]\n"
 	"             [,serial=TEXT][,backing=on|off|DIR][,data-file=FILE]\n"
@@ -52,8 +53,6 @@ const char options_help[] =
 	"Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the power button; a second one\n"
 	"quits.\n"
 	"Exit status: 0 after the guest's power-off, 1 on failure, 2 on bad usage.\n";
-
-#define MEM_MAX (1ull << 52) /* x86's physical addresses end there */
 
 enum {
 	OPTION_NAME = 256,
@@ -157,38 +156,6 @@ int options_fd(const char *what, const char *value, int *out)
 
 /* --- the rest --- */
 
-static int parse_mem(const char *text, struct machine_config *config)
-{
-	int r = parse_size(text, &config->mem_bytes);
-
-	if (r == -ERANGE || (r == 0 && config->mem_bytes > MEM_MAX)) {
-		log_error("--mem %s: too large for any machine (write 512M or 2G)", text);
-		return -ERANGE;
-	}
-	if (r < 0) {
-		log_error("--mem %s: not a size (write 512M or 2G)", text);
-		return r;
-	}
-	if (config->mem_bytes < MIB(2)) {
-		log_error("--mem %s: too small, 2M is the least (and stock Linux wants 128M)", text);
-		return -ERANGE;
-	}
-	config->mem_bytes = align_up(config->mem_bytes, 4096);
-	return 0;
-}
-
-static int parse_cpus(const char *text, struct machine_config *config)
-{
-	uint64_t value;
-
-	if (parse_uint(text, 1, UINT32_MAX, &value) < 0) {
-		log_error("--cpus %s: a number from 1 on is expected", text);
-		return -EINVAL;
-	}
-	config->ncpus = (unsigned int)value;
-	return 0;
-}
-
 static int parse_option(int option, struct machine_config *config)
 {
 	switch (option) {
@@ -202,9 +169,9 @@ static int parse_option(int option, struct machine_config *config)
 		config->cmdline = optarg;
 		return 0;
 	case 'm':
-		return parse_mem(optarg, config);
+		return options_mem(optarg, config);
 	case 'p':
-		return parse_cpus(optarg, config);
+		return options_cpus(optarg, config);
 	case 'd':
 		return options_disk(optarg, config);
 	case 'n':
@@ -274,7 +241,7 @@ enum options_result options_parse(int argc, char **argv, struct machine_config *
 {
 	int option, at;
 
-	*config = (struct machine_config){.mem_bytes = MIB(512), .ncpus = 1};
+	*config = (struct machine_config){.vm = {.mem.len_bytes = MIB(512), .ncpus = 1}};
 	opterr = 0;
 	optind = 0; /* from the start, whatever an earlier parse left */
 	for (;;) {

@@ -21,6 +21,8 @@ int options_poll(const char *option, const char *value, int *out);
 /* `what` is "--net: fd", for messages. */
 int options_fd(const char *what, const char *value, int *out);
 
-/* The text of one --disk, and of one --net. */
+/* The texts of --mem and --cpus; of one --disk, and of one --net. */
+int options_mem(char *text, struct machine_config *config);
+int options_cpus(char *text, struct machine_config *config);
 int options_disk(char *text, struct machine_config *config);
 int options_net(char *text, struct machine_config *config);

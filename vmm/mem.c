@@ -3,48 +3,22 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "util/util.h"
 #include "vmm/layout.h"
+#include "vmm/mem_map.h"
 
-#define HUGE_PAGE (2ULL << 20)
-
-/*
- * KVM maps guest memory by huge pages only where guest and host address agree modulo their
- * size, and Linux before 6.7 does not align a mapping by itself.
- * NORESERVE: the guest's RAM is only as large as what it touches.
- */
-static int map_aligned(uint64_t len_bytes, void **hva)
+static int add_region(struct mem *mem, const struct mem_options *options, uint64_t gpa,
+		      uint64_t len_bytes)
 {
-	uint64_t head, total;
-	char *map;
+	struct mem_region *region = &mem->regions[mem->count];
+	int r;
 
-	if (len_bytes == 0)
-		return -EINVAL;
-	if (__builtin_add_overflow(len_bytes, HUGE_PAGE, &total))
-		return -ENOMEM;
-	map = mmap(NULL, total, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	head = -(uintptr_t)map % HUGE_PAGE;
-	if (head > 0)
-		munmap(map, head);
-	munmap(map + head + len_bytes, HUGE_PAGE - head);
-	*hva = map + head;
-	return 0;
-}
-
-static int add_region(struct mem *mem, uint64_t gpa, uint64_t len_bytes)
-{
-	void *hva = NULL; /* gcc does not see that errno is positive */
-	int r = map_aligned(len_bytes, &hva);
-
-	if (r < 0)
-		return r;
-	mem->regions[mem->count++] = (struct mem_region){gpa, len_bytes, hva};
-	return 0;
+	region->gpa = gpa;
+	region->len_bytes = len_bytes;
+	r = mem_map(options, region);
+	mem->count += r == 0;
+	return r;
 }
 
 bool mem_fits(uint64_t len_bytes, unsigned int phys_bits)
@@ -56,15 +30,15 @@ bool mem_fits(uint64_t len_bytes, unsigned int phys_bits)
 	       len_bytes - LAYOUT_LOW_RAM_MAX <= (1ull << bits) - LAYOUT_HIGH_RAM_BASE;
 }
 
-int mem_init(struct mem *mem, uint64_t len_bytes)
+int mem_init(struct mem *mem, const struct mem_options *options)
 {
-	uint64_t low = MIN(len_bytes, LAYOUT_LOW_RAM_MAX);
+	uint64_t low = MIN(options->len_bytes, LAYOUT_LOW_RAM_MAX);
 	int r;
 
 	mem->count = 0;
-	r = add_region(mem, 0, low);
-	if (r == 0 && len_bytes > low)
-		r = add_region(mem, LAYOUT_HIGH_RAM_BASE, len_bytes - low);
+	r = add_region(mem, options, 0, low);
+	if (r == 0 && options->len_bytes > low)
+		r = add_region(mem, options, LAYOUT_HIGH_RAM_BASE, options->len_bytes - low);
 	if (r < 0)
 		mem_finish(mem);
 	return r;
@@ -73,7 +47,7 @@ int mem_init(struct mem *mem, uint64_t len_bytes)
 void mem_finish(struct mem *mem)
 {
 	for (unsigned int i = 0; i < mem->count; i++)
-		munmap(mem->regions[i].hva, mem->regions[i].len_bytes);
+		mem_unmap(&mem->regions[i]);
 	mem->count = 0;
 }
 

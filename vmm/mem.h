@@ -15,6 +15,7 @@ struct mem_region {
 	uint64_t gpa;
 	uint64_t len_bytes;
 	uint8_t *hva;
+	int fd; /* a memfd, or -1 */
 };
 
 struct mem {
@@ -22,11 +23,30 @@ struct mem {
 	struct mem_region regions[MEM_REGIONS_MAX];
 };
 
+enum mem_pages {
+	MEM_PAGES_DEFAULT, /* as the host does it */
+	MEM_PAGES_THP,     /* transparent huge pages, wherever they fit */
+	MEM_PAGES_2M,      /* from the host's pool of huge pages, as these: */
+	MEM_PAGES_1G,
+};
+
+struct mem_options {
+	uint64_t len_bytes; /* a multiple of mem_page_bytes */
+	enum mem_pages pages;
+	bool shared;   /* a memfd, which others can map, through /proc */
+	bool prefault; /* all of it is there from the beginning */
+	bool has_node; /* only from this NUMA node: */
+	unsigned int node;
+};
+
+/* At least 4096. */
+uint64_t mem_page_bytes(enum mem_pages pages);
+
 /* Whether RAM of this length ends within so many bits of address. */
 bool mem_fits(uint64_t len_bytes, unsigned int phys_bits);
 
-/* Anonymous memory, split around the hole below 4 GiB. `len_bytes`: multiple of 4096. */
-int mem_init(struct mem *mem, uint64_t len_bytes);
+/* Split around the hole below 4 GiB. 0 or -errno; logs. */
+int mem_init(struct mem *mem, const struct mem_options *options);
 void mem_finish(struct mem *mem);
 
 /*

@@ -107,16 +107,13 @@ static int create_kvm_vm(struct vm *vm)
 	return 0;
 }
 
-static int init_objects(struct vm *vm, uint64_t mem_bytes)
+static int init_objects(struct vm *vm, const struct mem_options *mem)
 {
 	int r;
 
-	r = mem_init(&vm->mem, mem_bytes);
-	if (r < 0) {
-		log_error("cannot map %llu MiB of guest memory: %s (give a smaller --mem)",
-			  (unsigned long long)(mem_bytes >> 20), strerror(-r));
+	r = mem_init(&vm->mem, mem);
+	if (r < 0)
 		return r;
-	}
 	r = bus_init(&vm->pio);
 	if (r < 0) {
 		fail("buses", r);
@@ -147,7 +144,7 @@ static void finish_objects(struct vm *vm)
 	mem_finish(&vm->mem);
 }
 
-int vm_create(const struct kvm *kvm, uint64_t mem_bytes, unsigned int ncpus, struct vm **out)
+int vm_create(const struct kvm *kvm, const struct vm_options *options, struct vm **out)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 	int r;
@@ -155,8 +152,8 @@ int vm_create(const struct kvm *kvm, uint64_t mem_bytes, unsigned int ncpus, str
 	if (!vm)
 		return -ENOMEM;
 	vm->kvm = kvm;
-	vm->ncpus = ncpus;
-	r = init_objects(vm, mem_bytes);
+	vm->ncpus = options->ncpus;
+	r = init_objects(vm, &options->mem);
 	if (r < 0)
 		goto err_free;
 	vm->fd = ioctl(kvm->fd, KVM_CREATE_VM, 0);

@@ -21,6 +21,11 @@ enum vm_end {
 	VM_FAILED,   /* KVM could not go on; logged */
 };
 
+struct vm_options {
+	struct mem_options mem;
+	unsigned int ncpus;
+};
+
 struct vm {
 	const struct kvm *kvm;
 	int fd;
@@ -36,7 +41,7 @@ struct vm {
 };
 
 /* Memory slots first, then irqchip, then vCPUs: that order starts fastest. 0 or -errno; logs. */
-int vm_create(const struct kvm *kvm, uint64_t mem_bytes, unsigned int ncpus, struct vm **out);
+int vm_create(const struct kvm *kvm, const struct vm_options *options, struct vm **out);
 /* Devices are destroyed before. Accepts NULL. */
 void vm_destroy(struct vm *vm);
 

@@ -47,7 +47,7 @@ static inline const struct mem *fuzz_mem(void)
 {
 	static struct mem mem;
 
-	if (!mem.count && mem_init(&mem, FUZZ_RAM) < 0)
+	if (!mem.count && mem_init(&mem, &(struct mem_options){.len_bytes = FUZZ_RAM}) < 0)
 		abort();
 	return &mem;
 }

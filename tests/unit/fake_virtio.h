@@ -182,7 +182,7 @@ static inline struct toy *toy_create_on(struct loop *loop)
 	struct toy *toy = calloc(1, sizeof(*toy));
 
 	fake_vm_init();
-	if (!toy || mem_init(&fake_vm.mem, 0x100000) < 0) {
+	if (!toy || mem_init(&fake_vm.mem, &(struct mem_options){.len_bytes = 0x100000}) < 0) {
 		free(toy);
 		return NULL;
 	}

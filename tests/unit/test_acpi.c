@@ -66,7 +66,7 @@ static void tables_make(struct tables *t, unsigned int ncpus)
 	const uint8_t *rsdp;
 	uint64_t gpa;
 
-	assert_int_equal(mem_init(&t->mem, MIB(2)), 0);
+	assert_int_equal(mem_init(&t->mem, &(struct mem_options){.len_bytes = MIB(2)}), 0);
 	assert_int_equal(acpi_write(&t->mem, ncpus, &gpa), 0);
 	assert_int_equal(gpa % 16, 0);
 	rsdp = mem_at(&t->mem, gpa, 36);
@@ -131,7 +131,7 @@ static void test_too_many(void **state)
 	struct mem mem;
 	uint64_t gpa;
 
-	assert_int_equal(mem_init(&mem, MIB(2)), 0);
+	assert_int_equal(mem_init(&mem, &(struct mem_options){.len_bytes = MIB(2)}), 0);
 	memset(mem_at(&mem, LAYOUT_BIOS_END, 4096), 0xAA, 4096);
 	caught_begin();
 	assert_int_equal(acpi_write(&mem, 100000, &gpa), -ENOSPC);

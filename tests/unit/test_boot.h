@@ -40,7 +40,7 @@ static inline void machine_init(struct vm *vm, uint64_t mem_bytes)
 {
 	memset(vm, 0, sizeof(*vm));
 	vm->ncpus = 1;
-	assert_int_equal(mem_init(&vm->mem, mem_bytes), 0);
+	assert_int_equal(mem_init(&vm->mem, &(struct mem_options){.len_bytes = mem_bytes}), 0);
 }
 
 static inline void machine_finish(struct vm *vm)

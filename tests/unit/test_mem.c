@@ -26,12 +26,17 @@ static const struct {
 	{GIB(64), GIB(3), GIB(65)},
 };
 
+static int init(struct mem *mem, uint64_t len_bytes)
+{
+	return mem_init(mem, &(struct mem_options){.len_bytes = len_bytes});
+}
+
 static void test_shapes(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
 		struct mem mem;
 
-		assert_int_equal(mem_init(&mem, shapes[i].len_bytes), 0);
+		assert_int_equal(init(&mem, shapes[i].len_bytes), 0);
 		assert_int_equal(mem_total(&mem), shapes[i].len_bytes);
 		assert_int_equal(mem_low_end(&mem), shapes[i].low_end);
 		assert_int_equal(mem_end(&mem), shapes[i].high_end ? shapes[i].high_end : GIB(4));
@@ -77,7 +82,7 @@ static void test_bounds(void **state)
 		};
 		struct mem mem;
 
-		assert_int_equal(mem_init(&mem, shapes[shape].len_bytes), 0);
+		assert_int_equal(init(&mem, shapes[shape].len_bytes), 0);
 		for (size_t i = 0; i < ARRAY_LEN(edges) * 3; i++) {
 			uint64_t gpa = edges[i / 3] + i % 3 - 1;
 
@@ -99,7 +104,7 @@ static void test_pointers(void **state)
 	struct mem mem;
 	uint8_t *low, *high;
 
-	assert_int_equal(mem_init(&mem, GIB(5)), 0);
+	assert_int_equal(init(&mem, GIB(5)), 0);
 	low = mem_at(&mem, 0, 1);
 	high = mem_at(&mem, GIB(4), 1);
 	assert_ptr_equal(mem_at(&mem, GIB(3) - 1, 1), low + GIB(3) - 1);
@@ -114,7 +119,7 @@ static void test_copies(void **state)
 	char in[16] = "0123456789abcdef", out[16], untouched[16];
 	struct mem mem;
 
-	assert_int_equal(mem_init(&mem, GIB(3) + MIB(1)), 0);
+	assert_int_equal(init(&mem, GIB(3) + MIB(1)), 0);
 	memset(out, 0x5a, sizeof(out));
 	memcpy(untouched, out, sizeof(out));
 	assert_int_equal(mem_write(&mem, GIB(3) - 16, in, 16), 0);
@@ -141,7 +146,7 @@ static void test_nothing_is_touched(void **state)
 	unsigned int pages = 0;
 	struct mem mem;
 
-	assert_int_equal(mem_init(&mem, GIB(16)), 0);
+	assert_int_equal(init(&mem, GIB(16)), 0);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(mincore(mem.regions[i].hva, sizeof(present) * 4096, present), 0);
 		for (size_t j = 0; j < sizeof(present); j++)
@@ -155,12 +160,12 @@ static void test_impossible(void **state)
 {
 	struct mem mem;
 
-	assert_int_equal(mem_init(&mem, 0), -EINVAL);
+	assert_int_equal(init(&mem, 0), -EINVAL);
 	assert_int_equal(mem.count, 0);
 	/* The low part could be had, the high one not: the low one must not stay. */
-	assert_int_equal(mem_init(&mem, 1ull << 60), -ENOMEM);
+	assert_int_equal(init(&mem, 1ull << 60), -ENOMEM);
 	assert_int_equal(mem.count, 0);
-	assert_int_equal(mem_init(&mem, UINT64_MAX - 4095), -ENOMEM);
+	assert_int_equal(init(&mem, UINT64_MAX - 4095), -ENOMEM);
 	assert_int_equal(mem.count, 0);
 	assert_null(mem_at(&mem, 0, 0));
 	mem_finish(&mem);

@@ -14,8 +14,8 @@ static void test_defaults(void **state)
 	assert_null(config.name);
 	assert_null(config.initrd);
 	assert_null(config.cmdline);
-	assert_int_equal(config.mem_bytes, MIB(512));
-	assert_int_equal(config.ncpus, 1);
+	assert_int_equal(config.vm.mem.len_bytes, MIB(512));
+	assert_int_equal(config.vm.ncpus, 1);
 	assert_int_equal(config.disk_count + config.net_count, 0);
 	assert_false(config.no_reboot || config.force || config.stats);
 }
@@ -25,8 +25,8 @@ static void check_all(void)
 	assert_string_equal(config.kernel, "bz");
 	assert_string_equal(config.initrd, "ird");
 	assert_string_equal(config.cmdline, "a b=c,d");
-	assert_int_equal(config.mem_bytes, GIB(2));
-	assert_int_equal(config.ncpus, 288);
+	assert_int_equal(config.vm.mem.len_bytes, GIB(2));
+	assert_int_equal(config.vm.ncpus, 288);
 	assert_int_equal(config.disk_count, 2);
 	assert_string_equal(config.disks[0].blk.path, "a.img");
 	assert_string_equal(config.disks[1].blk.path, "b.qcow2");
@@ -51,7 +51,7 @@ static void test_all(void **state)
 	/* The last one counts; disks and interfaces add up. */
 	parse_ok("--kernel|x|--mem|1G|--kernel|bz|--mem|3M");
 	assert_string_equal(config.kernel, "bz");
-	assert_int_equal(config.mem_bytes, MIB(3));
+	assert_int_equal(config.vm.mem.len_bytes, MIB(3));
 }
 
 static void test_help(void **state)
@@ -96,8 +96,27 @@ static void test_mem(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		snprintf(line, sizeof(line), "-k|x|-m|%s", cases[i].text);
 		parse_ok(line);
-		assert_int_equal(config.mem_bytes, cases[i].bytes);
+		assert_int_equal(config.vm.mem.len_bytes, cases[i].bytes);
 	}
+}
+
+static void test_mem_pages(void **state)
+{
+	const struct mem_options *mem = &config.vm.mem;
+
+	parse_ok("-k|x|-m|1G");
+	assert_int_equal(mem->pages, MEM_PAGES_DEFAULT);
+	assert_false(mem->shared || mem->prefault || mem->has_node);
+	parse_ok("-k|x|-m|4M,hugepages=2M,prefault,shared,numa=3");
+	assert_int_equal(mem->len_bytes, MIB(4));
+	assert_int_equal(mem->pages, MEM_PAGES_2M);
+	assert_true(mem->shared && mem->prefault && mem->has_node);
+	assert_int_equal(mem->node, 3);
+	parse_ok("-k|x|-m|4G,hugepages=1G,shared=off");
+	assert_int_equal(mem->pages, MEM_PAGES_1G);
+	assert_false(mem->shared);
+	parse_ok("-k|x|-m|3000K,hugepages=thp");
+	assert_int_equal(mem->len_bytes, KIB(3000));
 }
 
 static void test_disk(void **state)
@@ -250,6 +269,15 @@ static const struct bad_line errors[] = {
 	{"-k|x|--mem|18446744073709551615", "18446744073709551615", "too large"},
 	{"-k|x|--mem|16777215T", "16777215T", "too large"},
 
+	{"-k|x|--mem|,shared", "--mem", "not a size"},
+	{"-k|x|--mem|1G,hugepages", "hugepages", "needs a value"},
+	{"-k|x|--mem|1G,hugepages=4M", "hugepages=4M", "2M or 1G"},
+	{"-k|x|--mem|3M,hugepages=2M", "--mem 3M", "multiple"},
+	{"-k|x|--mem|1536M,hugepages=1G", "--mem 1536M", "1024 MiB"},
+	{"-k|x|--mem|1G,prefault=maybe", "prefault=maybe", "on or off"},
+	{"-k|x|--mem|1G,numa=x", "numa=x", "number"},
+	{"-k|x|--mem|1G,fast", "'fast'", "prefault"},
+
 	{"-k|x|--cpus|0", "--cpus 0", "from 1 on"},
 	{"-k|x|--cpus|-1", "--cpus -1", "number"},
 	{"-k|x|--cpus|", "--cpus", "number"},
@@ -349,6 +377,7 @@ int main(void)
 		TEST(test_help),
 		TEST(test_help_is_true),
 		TEST(test_mem),
+		TEST(test_mem_pages),
 		TEST(test_disk),
 		TEST(test_libqcow),
 		TEST(test_disks),
