@@ -169,7 +169,7 @@ static unsigned int disk_queues(const struct machine_config *config, unsigned in
 {
 	unsigned int queues = config->disks[index].queues;
 
-	return queues ? queues : MIN(config->vm.ncpus, DISK_QUEUES_DEFAULT_MAX);
+	return queues ? queues : MIN(topology_count(&config->vm.cpus), DISK_QUEUES_DEFAULT_MAX);
 }
 
 static int add_disks(struct machine *machine)

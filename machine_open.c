@@ -22,11 +22,12 @@ _Static_assert(MACHINE_DISK_BPS_MIN >= BLK_LIMIT_BYTES_MIN &&
 static int check_size(const struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
+	unsigned int ncpus = topology_count(&config->vm.cpus);
 	unsigned int bits = cpuid_phys_bits(machine->kvm.cpuid);
 	struct sysinfo info;
 
-	if (config->vm.ncpus > machine->kvm.max_vcpus) {
-		log_error("--cpus %u: KVM on this host allows at most %u", config->vm.ncpus,
+	if (ncpus > machine->kvm.max_vcpus) {
+		log_error("--cpus %u: KVM on this host allows at most %u", ncpus,
 			  machine->kvm.max_vcpus);
 		return -EINVAL;
 	}
@@ -115,7 +116,7 @@ static int open_net(const struct machine_config *config, unsigned int index, str
 {
 	struct net_options options = config->nets[index].net;
 
-	options.queues_default = MIN(config->vm.ncpus, NET_QUEUES_MAX);
+	options.queues_default = MIN(topology_count(&config->vm.cpus), NET_QUEUES_MAX);
 	return net_open(&options, out);
 }
 

@@ -27,7 +27,8 @@ const char options_help[] =
 	"                        on the first disk)\n"
 	"  -m, --mem SIZE[,hugepages=off|thp|2M|1G][,prefault][,shared][,numa=NODE]\n"
 	"                        memory, as 512M or 2G (default 512M)\n"
-	"  -p, --cpus N          processors (default 1)\n"
+	"  -p, --cpus N[,sockets=N][,cores=N][,threads=N]\n"
+	"                        processors (default 1)\n"
 	"  -d, --disk FILE[,format=raw|qcow2|qcow][,readonly][,direct=on|off]\n"
 	"             [,serial=TEXT][,backing=on|off|DIR][,data-file=FILE]\n"
 	"             [,snapshot=on|off|commit][,queues=N][,iops=N][,bps=SIZE]\n"
@@ -241,7 +242,8 @@ enum options_result options_parse(int argc, char **argv, struct machine_config *
 {
 	int option, at;
 
-	*config = (struct machine_config){.vm = {.mem.len_bytes = MIB(512), .ncpus = 1}};
+	*config = (struct machine_config){
+		.vm = {.mem.len_bytes = MIB(512), .cpus = {1, 1, 1}}};
 	opterr = 0;
 	optind = 0; /* from the start, whatever an earlier parse left */
 	for (;;) {

@@ -98,14 +98,68 @@ int options_mem(char *text, struct machine_config *config)
 	return 0;
 }
 
-int options_cpus(char *text, struct machine_config *config)
-{
-	uint64_t value;
+/* Far more than any KVM takes, and few enough to be multiplied. */
+#define CPUS_MAX 65536u
 
-	if (parse_uint(text, 1, UINT32_MAX, &value) < 0) {
-		log_error("--cpus %s: a number from 1 on is expected", text);
+static int cpus_number(const char *key, const char *value, unsigned int *out)
+{
+	uint64_t number;
+
+	if (parse_uint(value, 1, CPUS_MAX, &number) < 0) {
+		log_error("--cpus %s%s%s: a number from 1 to %u is expected", key, *key ? "=" : "",
+			  value, CPUS_MAX);
 		return -EINVAL;
 	}
-	config->vm.ncpus = (unsigned int)value;
+	*out = (unsigned int)number;
 	return 0;
+}
+
+static int cpus_item(const char *key, const char *value, struct topology *cpus)
+{
+	unsigned int *part = strcmp(key, "sockets") == 0   ? &cpus->sockets
+			     : strcmp(key, "cores") == 0   ? &cpus->cores
+			     : strcmp(key, "threads") == 0 ? &cpus->threads
+							   : NULL;
+
+	if (part)
+		return options_need_value("--cpus", key, value) < 0
+			       ? -EINVAL
+			       : cpus_number(key, value, part);
+	log_error("--cpus: '%s': unknown (sockets, cores or threads)", key);
+	return -EINVAL;
+}
+
+/* What was not said is one, but for the cores, of which there are enough to make `count`. */
+static int complete_cpus(struct topology *cpus, unsigned int count)
+{
+	uint64_t others;
+
+	cpus->sockets = MAX(cpus->sockets, 1u);
+	cpus->threads = MAX(cpus->threads, 1u);
+	others = (uint64_t)cpus->sockets * cpus->threads;
+	if (!cpus->cores)
+		cpus->cores = MAX((unsigned int)(count / others), 1u);
+	if ((count && others * cpus->cores != count) || others * cpus->cores > CPUS_MAX) {
+		log_error("--cpus: %u sockets of %u cores of %u threads are not %u processors",
+			  cpus->sockets, cpus->cores, cpus->threads, count ? count : CPUS_MAX);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int options_cpus(char *text, struct machine_config *config)
+{
+	struct topology *cpus = &config->vm.cpus;
+	unsigned int count = 0;
+	char *item, *value;
+
+	*cpus = (struct topology){0};
+	for (bool first = true; (item = options_next_item(&text)); first = false) {
+		bool is_count = first && !strchr(item, '=');
+
+		value = is_count ? NULL : options_split_value(item);
+		if ((is_count ? cpus_number("", item, &count) : cpus_item(item, value, cpus)) < 0)
+			return -EINVAL;
+	}
+	return complete_cpus(cpus, count);
 }

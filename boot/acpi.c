@@ -13,6 +13,7 @@
 #include "util/log.h"
 #include "vmm/layout.h"
 #include "vmm/mem.h"
+#include "vmm/topology.h"
 
 #define TABLES_LISTED 3 /* in the XSDT: FADT, MADT, MCFG */
 
@@ -104,7 +105,7 @@ static void root_add(struct aml *area, const uint64_t *tables)
 	table_end(area, start);
 }
 
-int acpi_write(const struct mem *mem, unsigned int ncpus, uint64_t *rsdp_gpa)
+int acpi_write(const struct mem *mem, const struct topology *topology, uint64_t *rsdp_gpa)
 {
 	const size_t size = LAYOUT_BIOS_END - LAYOUT_BIOS_BASE;
 	uint64_t tables[TABLES_LISTED] = {0};
@@ -120,10 +121,11 @@ int acpi_write(const struct mem *mem, unsigned int ncpus, uint64_t *rsdp_gpa)
 	facs = facs_add(&area);
 	dsdt = dsdt_add(&area);
 	tables[0] = gpa_of(fadt_add(&area, gpa_of(facs), gpa_of(dsdt)));
-	tables[1] = gpa_of(madt_add(&area, ncpus));
+	tables[1] = gpa_of(madt_add(&area, topology));
 	tables[2] = gpa_of(mcfg_add(&area));
 	if (area.overflow) {
-		log_error("ACPI: no room to list %u processors (use fewer: --cpus)", ncpus);
+		log_error("ACPI: no room to list %u processors (use fewer: --cpus)",
+			  topology_count(topology));
 		return -ENOSPC;
 	}
 	root_add(&root, tables);

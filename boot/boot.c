@@ -214,7 +214,7 @@ int boot_load(struct boot *boot, struct vm *vm, struct vcpu_entry *entry)
 	if (ret < 0)
 		return ret;
 	*entry = (struct vcpu_entry){.rsp = BOOT_STACK_TOP};
-	ret = acpi_write(&vm->mem, vm->ncpus, &payload.rsdp_gpa);
+	ret = acpi_write(&vm->mem, &vm->topology, &payload.rsdp_gpa);
 	if (ret < 0)
 		return ret;
 	ret = mem_write(&vm->mem, BOOT_CMDLINE, boot->cmdline, strlen(boot->cmdline) + 1);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The MADT (ACPI 6.5, 5.2.12): processors, whose uid and APIC id are both their index, and
- * the IOAPIC, wired as KVM has it: the PIT on pin 2, every other ISA line on its own pin. The
- * SCI is level triggered, active high.
+ * The MADT (ACPI 6.5, 5.2.12): processors, whose uid is their index, and the IOAPIC, wired as
+ * KVM has it: the PIT on pin 2, every other ISA line on its own pin. The SCI is level triggered,
+ * active high.
  */
 #include "boot/table.h"
 #include "vmm/layout.h"
+#include "vmm/topology.h"
 
 enum {
 	LOCAL_APIC = 0,
@@ -61,15 +62,15 @@ struct x2apic_nmi {
 	uint8_t lint, reserved[3];
 } __attribute__((packed));
 
-static void add_cpu(struct aml *area, unsigned int id)
+static void add_cpu(struct aml *area, unsigned int uid, uint32_t id)
 {
 	if (id < X2APIC_FIRST) {
-		struct lapic lapic = {LOCAL_APIC, sizeof(lapic), (uint8_t)id, (uint8_t)id,
+		struct lapic lapic = {LOCAL_APIC, sizeof(lapic), (uint8_t)uid, (uint8_t)id,
 				      CPU_ENABLED};
 
 		aml_append(area, &lapic, sizeof(lapic));
 	} else {
-		struct x2apic x2apic = {LOCAL_X2APIC, sizeof(x2apic), 0, id, CPU_ENABLED, id};
+		struct x2apic x2apic = {LOCAL_X2APIC, sizeof(x2apic), 0, id, CPU_ENABLED, uid};
 
 		aml_append(area, &x2apic, sizeof(x2apic));
 	}
@@ -83,30 +84,30 @@ static void add_override(struct aml *area, uint8_t irq, uint32_t gsi, uint16_t f
 }
 
 /* LINT1 of every processor. */
-static void add_nmi(struct aml *area, unsigned int ncpus)
+static void add_nmi(struct aml *area, bool x2apic)
 {
 	struct lapic_nmi nmi = {LOCAL_APIC_NMI, sizeof(nmi), UINT8_MAX, 0, NMI_LINT};
 	struct x2apic_nmi x2nmi = {LOCAL_X2APIC_NMI, sizeof(x2nmi), 0, UINT32_MAX, NMI_LINT,
 				   {0}};
 
 	aml_append(area, &nmi, sizeof(nmi));
-	if (ncpus > X2APIC_FIRST)
+	if (x2apic)
 		aml_append(area, &x2nmi, sizeof(x2nmi));
 }
 
-size_t madt_add(struct aml *area, unsigned int ncpus)
+size_t madt_add(struct aml *area, const struct topology *topology)
 {
 	const uint32_t fixed[] = {LAYOUT_LAPIC_BASE, PCAT_COMPAT};
 	struct ioapic ioapic = {IO_APIC, sizeof(ioapic), 0, 0, LAYOUT_IOAPIC_BASE, 0};
 	size_t start = table_begin(area, "APIC", 5);
 
 	aml_append(area, fixed, sizeof(fixed));
-	for (unsigned int i = 0; i < ncpus; i++)
-		add_cpu(area, i);
+	for (unsigned int i = 0; i < topology_count(topology); i++)
+		add_cpu(area, i, topology_apic_id(topology, i));
 	aml_append(area, &ioapic, sizeof(ioapic));
 	add_override(area, 0, PIT_PIN, 0);
 	add_override(area, LAYOUT_IRQ_SCI, LAYOUT_IRQ_SCI, ACTIVE_HIGH | LEVEL);
-	add_nmi(area, ncpus);
+	add_nmi(area, topology_needs_x2apic(topology));
 	table_end(area, start);
 	return start;
 }

@@ -7,6 +7,8 @@
 
 #include "boot/aml.h"
 
+struct topology;
+
 #define TABLE_OEM_ID "MINIVM"
 
 /* Pad to a multiple of `align` with zeroes; the place reached. */
@@ -20,6 +22,6 @@ void table_end(struct aml *area, size_t start);
 uint8_t table_checksum(const void *data, size_t len);
 
 /* The tables that have a file of their own; where they start in `area`. */
-size_t madt_add(struct aml *area, unsigned int ncpus);
+size_t madt_add(struct aml *area, const struct topology *topology);
 size_t fadt_add(struct aml *area, uint64_t facs_gpa, uint64_t dsdt_gpa);
 size_t dsdt_add(struct aml *area);

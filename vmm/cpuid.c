@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "util/util.h"
+#include "vmm/topology.h"
 
 /* Room for what the host does not report: subleaves of 0xB and 0x1F. */
 #define EXTRA_ENTRIES 8
@@ -19,70 +20,80 @@
 #define LEVEL_SMT 1
 #define LEVEL_CORE 2
 
-/* Bits that tell `n` ids apart. */
-static unsigned int id_bits(unsigned int n)
-{
-	unsigned int bits = 0;
+/* Whose CPUID it is. */
+struct self {
+	const struct topology *topology;
+	uint32_t apic_id;
+};
 
-	while ((1u << bits) < n)
-		bits++;
-	return bits;
+/* Ids that a socket has room for. */
+static unsigned int socket_ids(const struct self *self)
+{
+	return 1u << topology_socket_bits(self->topology);
 }
 
-static void fit_features(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+static unsigned int socket_threads(const struct self *self)
 {
-	unsigned int ids = 1u << id_bits(topo->ncpus);
+	return self->topology->cores * self->topology->threads;
+}
 
+static void fit_features(struct kvm_cpuid_entry2 *e, const struct self *self)
+{
 	e->ebx &= 0x0000ffff; /* keep brand index and CLFLUSH size */
-	e->ebx |= topo->apic_id << 24 | MIN(ids, 255u) << 16;
+	e->ebx |= self->apic_id << 24 | MIN(socket_ids(self), 255u) << 16;
 	e->ecx |= 1u << 31; /* under a hypervisor */
 	e->ecx |= 1u << 24; /* TSC deadline, which KVM's APIC always has */
 	e->ecx |= 1u << 21; /* x2APIC, likewise */
 	e->edx &= ~(1u << 28);
-	if (topo->ncpus > 1)
+	if (socket_threads(self) > 1)
 		e->edx |= 1u << 28; /* HTT: EBX[23:16] is valid */
 }
 
 /* Leaf 4 and AMD's 0x8000001D: who shares each cache. */
-static void fit_cache(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+static void fit_cache(struct kvm_cpuid_entry2 *e, const struct self *self)
 {
+	unsigned int core_bits = topology_core_bits(self->topology);
+	unsigned int cores = socket_ids(self) >> core_bits;
 	unsigned int level = e->eax >> 5 & 7;
-	unsigned int ids = MIN(1u << id_bits(topo->ncpus), 4096u);
+	unsigned int ids = level >= 3 ? socket_ids(self) : 1u << core_bits;
 
 	if ((e->eax & 0x1f) == 0)
 		return;
 	e->eax &= 0x3fff;
-	if (level >= 3)
-		e->eax |= (ids - 1) << 14; /* one socket, one last-level cache */
+	e->eax |= (MIN(ids, 4096u) - 1) << 14; /* one last-level cache for each socket */
 	if (e->function == 4)
-		e->eax |= (MIN(ids, 64u) - 1) << 26;
+		e->eax |= (MIN(cores, 64u) - 1) << 26;
 }
 
-static void fit_amd(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+static void fit_amd(struct kvm_cpuid_entry2 *e, const struct self *self)
 {
+	const struct topology *topology = self->topology;
+
 	switch (e->function) {
 	case 0x80000001:
 		e->ecx &= ~2u;
-		if (topo->ncpus > 1)
+		if (socket_threads(self) > 1 && topology->threads == 1)
 			e->ecx |= 2u; /* CmpLegacy: the logical processors are cores */
 		break;
 	case 0x80000008:
 		e->ecx &= ~0xf0ffu;
-		e->ecx |= id_bits(topo->ncpus) << 12 | (MIN(topo->ncpus, 256u) - 1);
+		e->ecx |= MIN(topology_socket_bits(topology), 15u) << 12 |
+			  (MIN(socket_threads(self), 256u) - 1);
 		break;
 	case 0x8000001e:
-		e->eax = topo->apic_id;
-		e->ebx = topo->apic_id & 0xff; /* core id; one thread per core */
-		e->ecx = 0;		       /* node 0, one node */
+		e->eax = self->apic_id;
+		e->ebx = (MIN(topology->threads, 256u) - 1) << 8 |
+			 (self->apic_id >> topology_core_bits(topology) & 0xff); /* core id */
+		e->ecx = self->apic_id >> topology_socket_bits(topology) & 0xff; /* one node each */
 		break;
 	}
 }
 
-static void fit_kvm_features(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo)
+static void fit_kvm_features(struct kvm_cpuid_entry2 *e, const struct self *self)
 {
 	/* MSIs then carry 15 bits of APIC id (vmm/irq.c puts them in place); without this Linux
-	 * gives up on processors behind the 255th. */
-	if (topo->ncpus > 255)
+	 * gives up on processors whose id is larger than 254. */
+	if (topology_needs_x2apic(self->topology))
 		e->eax |= 1u << KVM_FEATURE_MSI_EXT_DEST_ID;
 }
 
@@ -106,40 +117,40 @@ static struct kvm_cpuid_entry2 *append(struct kvm_cpuid2 *cpuid, uint32_t functi
 }
 
 static void add_topology_leaf(struct kvm_cpuid2 *cpuid, uint32_t function,
-			      const struct cpuid_topology *topo)
+			      const struct self *self)
 {
 	struct kvm_cpuid_entry2 *smt = append(cpuid, function, 0);
 	struct kvm_cpuid_entry2 *core = append(cpuid, function, 1);
 	struct kvm_cpuid_entry2 *end = append(cpuid, function, 2);
 
-	smt->eax = 0;
-	smt->ebx = 1;
+	smt->eax = topology_core_bits(self->topology);
+	smt->ebx = self->topology->threads;
 	smt->ecx = LEVEL_SMT << 8;
-	core->eax = id_bits(topo->ncpus);
-	core->ebx = topo->ncpus;
+	core->eax = topology_socket_bits(self->topology);
+	core->ebx = socket_threads(self);
 	core->ecx = LEVEL_CORE << 8 | 1;
 	end->ecx = 2;
-	smt->edx = core->edx = end->edx = topo->apic_id;
+	smt->edx = core->edx = end->edx = self->apic_id;
 }
 
-static void fit_entry(struct kvm_cpuid_entry2 *e, const struct cpuid_topology *topo, bool amd)
+static void fit_entry(struct kvm_cpuid_entry2 *e, const struct self *self, bool amd)
 {
 	switch (e->function) {
 	case 1:
-		fit_features(e, topo);
+		fit_features(e, self);
 		break;
 	case 4:
 	case 0x8000001d:
-		fit_cache(e, topo);
+		fit_cache(e, self);
 		break;
 	case 0x80000001:
 	case 0x80000008:
 	case 0x8000001e:
 		if (amd)
-			fit_amd(e, topo);
+			fit_amd(e, self);
 		break;
 	case KVM_CPUID_FEATURES:
-		fit_kvm_features(e, topo);
+		fit_kvm_features(e, self);
 		break;
 	}
 }
@@ -160,9 +171,10 @@ static bool is_amd(const struct kvm_cpuid2 *host)
 	return vendor && (vendor->ebx == 0x68747541 || vendor->ebx == 0x6f677948);
 }
 
-struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host,
-				  const struct cpuid_topology *topology)
+struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host, const struct topology *topology,
+				  uint32_t apic_id)
 {
+	const struct self self = {topology, apic_id};
 	const struct kvm_cpuid_entry2 *max = find(host, 0);
 	size_t entries = host->nent + EXTRA_ENTRIES;
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + entries * sizeof(cpuid->entries[0]));
@@ -176,13 +188,13 @@ struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host,
 		if (is_topology_leaf(host->entries[i].function))
 			continue;
 		*e = host->entries[i];
-		fit_entry(e, topology, amd);
+		fit_entry(e, &self, amd);
 		cpuid->nent++;
 	}
 	if (max && max->eax >= 0xb)
-		add_topology_leaf(cpuid, 0xb, topology);
+		add_topology_leaf(cpuid, 0xb, &self);
 	if (max && max->eax >= 0x1f)
-		add_topology_leaf(cpuid, 0x1f, topology);
+		add_topology_leaf(cpuid, 0x1f, &self);
 	return cpuid;
 }
 

@@ -5,18 +5,14 @@
 #include <stdint.h>
 
 struct kvm_cpuid2;
-
-/* One socket of `ncpus` cores, one thread each; APIC ids are 0 to ncpus - 1. */
-struct cpuid_topology {
-	unsigned int ncpus;
-	uint32_t apic_id;
-};
+struct topology;
 
 /*
- * Copy `host` and fit it to one vCPU. Free with free(). NULL where memory is short.
+ * Copy `host` and fit it to the vCPU of that APIC id. Free with free(). NULL where memory is
+ * short.
  */
-struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host,
-				  const struct cpuid_topology *topology);
+struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *host, const struct topology *topology,
+				  uint32_t apic_id);
 
 /* Physical address bits of `host` (CPUID 0x80000008). */
 unsigned int cpuid_phys_bits(const struct kvm_cpuid2 *host);

@@ -32,7 +32,6 @@
 #define MSR_MTRR_DEF_TYPE 0x2ff
 
 #define APIC_BASE_X2APIC 0x400
-#define XAPIC_IDS 255 /* 0 to 254 */
 
 #define CR0_PE (1u << 0)
 #define CR0_ET (1u << 4)
@@ -45,8 +44,8 @@
 
 static int set_cpuid(struct vcpu *vcpu)
 {
-	const struct cpuid_topology topology = {vcpu->vm->ncpus, vcpu->apic_id};
-	struct kvm_cpuid2 *cpuid = cpuid_for_vcpu(vcpu->vm->kvm->cpuid, &topology);
+	struct kvm_cpuid2 *cpuid = cpuid_for_vcpu(vcpu->vm->kvm->cpuid, &vcpu->vm->topology,
+						  vcpu->apic_id);
 	int r = 0;
 
 	if (!cpuid)
@@ -82,7 +81,7 @@ static int set_x2apic(struct vcpu *vcpu)
 {
 	struct kvm_sregs sregs;
 
-	if (vcpu->vm->ncpus <= XAPIC_IDS)
+	if (!topology_needs_x2apic(&vcpu->vm->topology))
 		return 0;
 	if (ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
 		return -errno;
@@ -97,7 +96,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index)
 	memset(vcpu, 0, sizeof(*vcpu));
 	vcpu->vm = vm;
 	vcpu->index = index;
-	vcpu->apic_id = index;
+	vcpu->apic_id = topology_apic_id(&vm->topology, index);
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->apic_id);
 	if (vcpu->fd < 0)
 		return -errno;

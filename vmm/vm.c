@@ -49,7 +49,7 @@ static int create_irqchip(struct vm *vm)
 		.args[0] = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
 	};
 
-	if (ioctl(vm->fd, KVM_ENABLE_CAP, &x2apic) < 0 && vm->ncpus > 255)
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &x2apic) < 0 && topology_needs_x2apic(&vm->topology))
 		return -errno;
 	if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return -errno;
@@ -152,7 +152,8 @@ int vm_create(const struct kvm *kvm, const struct vm_options *options, struct vm
 	if (!vm)
 		return -ENOMEM;
 	vm->kvm = kvm;
-	vm->ncpus = options->ncpus;
+	vm->topology = options->cpus;
+	vm->ncpus = topology_count(&vm->topology);
 	r = init_objects(vm, &options->mem);
 	if (r < 0)
 		goto err_free;

@@ -9,6 +9,7 @@
 #include "vmm/bus.h"
 #include "vmm/irq.h"
 #include "vmm/mem.h"
+#include "vmm/topology.h"
 #include "vmm/vcpu.h"
 
 struct kvm;
@@ -23,7 +24,7 @@ enum vm_end {
 
 struct vm_options {
 	struct mem_options mem;
-	unsigned int ncpus;
+	struct topology cpus;
 };
 
 struct vm {
@@ -33,7 +34,8 @@ struct vm {
 	struct bus pio;
 	struct bus mmio;
 	struct irq irq;
-	unsigned int ncpus;
+	struct topology topology;
+	unsigned int ncpus; /* of `topology` */
 	struct vcpu *vcpus;
 	int end_fd;       /* eventfd: readable once `end` is set */
 	atomic_int end;   /* enum vm_end; the first one stays */

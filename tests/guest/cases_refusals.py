@@ -85,7 +85,7 @@ def usage(host):
 
 def limits(host):
     """Too much for this host's KVM or processor."""
-    refused(host, FAILED, ["--cpus"], "--cpus", "1000000")
+    refused(host, FAILED, ["--cpus"], "--cpus", "60000")
     refused(host, FAILED, ["--mem"], "--mem", "4000T")
 
 

@@ -8,6 +8,7 @@
 #include "boot/aml.h"
 #include "boot/e820.h"
 #include "vmm/layout.h"
+#include "vmm/topology.h"
 
 #define HEADER_BYTES 36
 
@@ -61,13 +62,13 @@ static struct table table_at(const struct mem *mem, uint64_t gpa, const char *si
 	return table;
 }
 
-static void tables_make(struct tables *t, unsigned int ncpus)
+static void tables_make(struct tables *t, const struct topology *cpus)
 {
 	const uint8_t *rsdp;
 	uint64_t gpa;
 
 	assert_int_equal(mem_init(&t->mem, &(struct mem_options){.len_bytes = MIB(2)}), 0);
-	assert_int_equal(acpi_write(&t->mem, ncpus, &gpa), 0);
+	assert_int_equal(acpi_write(&t->mem, cpus, &gpa), 0);
 	assert_int_equal(gpa % 16, 0);
 	rsdp = mem_at(&t->mem, gpa, 36);
 	assert_memory_equal(rsdp, "RSD PTR ", 8);
@@ -90,40 +91,45 @@ static void tables_drop(struct tables *t)
 }
 
 /* Every processor is listed once, by the entry its id needs. */
-static void check_madt(unsigned int ncpus)
+static void check_madt(const struct topology *cpus)
 {
 	unsigned int next = 0, x2_nmi = 0, ioapics = 0;
 	struct tables t;
 
-	tables_make(&t, ncpus);
+	tables_make(&t, cpus);
 	for (uint32_t at = HEADER_BYTES + 8; at < t.madt.len; at += t.madt.bytes[at + 1]) {
 		const uint8_t *entry = t.madt.bytes + at;
 
 		assert_true(entry[1] >= 2 && at + entry[1] <= t.madt.len);
 		if (entry[0] == 0) {
-			assert_true(next < 255);
-			assert_int_equal(entry[3], next++);
+			assert_true(topology_apic_id(cpus, next) < 255);
+			assert_int_equal(entry[2], next);
+			assert_int_equal(entry[3], topology_apic_id(cpus, next++));
 			assert_int_equal(get32(entry + 4), 1);
 		} else if (entry[0] == 9) {
-			assert_true(next >= 255);
-			assert_int_equal(get32(entry + 4), next++);
+			assert_true(topology_apic_id(cpus, next) >= 255);
+			assert_int_equal(get32(entry + 4), topology_apic_id(cpus, next));
 			assert_int_equal(get32(entry + 8), 1);
+			assert_int_equal(get32(entry + 12), next++);
 		}
 		ioapics += entry[0] == 1;
 		x2_nmi += entry[0] == 10;
 	}
-	assert_int_equal(next, ncpus);
+	assert_int_equal(next, topology_count(cpus));
 	assert_int_equal(ioapics, 1);
-	assert_int_equal(x2_nmi, ncpus > 255);
+	assert_int_equal(x2_nmi, topology_apic_id(cpus, next - 1) > 254);
 	tables_drop(&t);
 }
 
 static void test_madt(void **state)
 {
-	static const unsigned int counts[] = {1, 2, 254, 255, 256, 288, 4096};
+	static const struct topology cases[] = {
+		{1, 1, 1}, {1, 2, 1}, {1, 254, 1}, {1, 255, 1}, {1, 256, 1}, {1, 288, 1},
+		{1, 4096, 1}, {2, 3, 2}, {2, 65, 1}, {3, 33, 2}, {1, 127, 2}, {2, 64, 2},
+	};
 
-	for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-		check_madt(counts[i]);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		check_madt(&cases[i]);
 }
 
 static void test_too_many(void **state)
@@ -134,7 +140,7 @@ static void test_too_many(void **state)
 	assert_int_equal(mem_init(&mem, &(struct mem_options){.len_bytes = MIB(2)}), 0);
 	memset(mem_at(&mem, LAYOUT_BIOS_END, 4096), 0xAA, 4096);
 	caught_begin();
-	assert_int_equal(acpi_write(&mem, 100000, &gpa), -ENOSPC);
+	assert_int_equal(acpi_write(&mem, &(struct topology){1, 50000, 2}, &gpa), -ENOSPC);
 	assert_one_error(caught_end(), "100000 processors");
 	assert_int_equal(*(uint8_t *)mem_at(&mem, LAYOUT_BIOS_END, 1), 0xAA);
 	mem_finish(&mem);
@@ -196,7 +202,7 @@ static void test_rtc(void **state)
 					    0x22, 0x00, 0x01, 0x79, 0x00};
 	struct tables t;
 
-	tables_make(&t, 1);
+	tables_make(&t, &(struct topology){1, 1, 1});
 	assert_non_null(memmem(t.dsdt.bytes, t.dsdt.len, resources, sizeof(resources)));
 	tables_drop(&t);
 }
@@ -232,7 +238,7 @@ static void test_iasl(void **state)
 		print_message("iasl is not installed (apt install acpica-tools)\n");
 		skip();
 	}
-	tables_make(&t, 300);
+	tables_make(&t, &(struct topology){1, 300, 1});
 	assert_non_null(mkdtemp(dir));
 	dump(dir, "xsdt", &t.xsdt);
 	dump(dir, "fadt", &t.fadt);

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "util/util.h"
+#include "vmm/topology.h"
 
 #define INDEXED KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 
@@ -90,17 +91,19 @@ static const struct host old = {
 	},
 };
 
-static const unsigned int counts[] = {1, 2, 3, 8, 88, 255, 288};
+static const struct topology shapes[] = {
+	{1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {1, 8, 1}, {1, 88, 1}, {1, 255, 1}, {1, 288, 1},
+	{1, 1, 2}, {2, 1, 1}, {2, 3, 2}, {4, 11, 2}, {3, 5, 4}, {2, 65, 2},
+};
 
-static struct kvm_cpuid2 *fit(const struct host *host, unsigned int ncpus, uint32_t apic_id)
+static struct kvm_cpuid2 *fit(const struct host *host, const struct topology *t, uint32_t apic_id)
 {
-	const struct cpuid_topology topology = {ncpus, apic_id};
 	struct kvm_cpuid2 *in = malloc(sizeof(*in) + sizeof(host->entries)), *out;
 
 	in->nent = host->nent;
 	in->padding = 0;
 	memcpy(in->entries, host->entries, host->nent * sizeof(in->entries[0]));
-	out = cpuid_for_vcpu(in, &topology);
+	out = cpuid_for_vcpu(in, t, apic_id);
 	assert_non_null(out);
 	assert_memory_equal(in->entries, host->entries, host->nent * sizeof(in->entries[0]));
 	free(in);
@@ -148,22 +151,34 @@ static unsigned int bits_for(unsigned int n)
 			return bits;
 }
 
-static void check_leaf_1(const struct kvm_cpuid2 *cpuid, unsigned int n, uint32_t id)
+/* Ids that a core has, and a socket, each rounded up to a power of two. */
+static unsigned int core_ids(const struct topology *t)
+{
+	return 1u << bits_for(t->threads);
+}
+
+static unsigned int socket_ids(const struct topology *t)
+{
+	return core_ids(t) << bits_for(t->cores);
+}
+
+static void check_leaf_1(const struct kvm_cpuid2 *cpuid, const struct topology *t, uint32_t id)
 {
 	const struct kvm_cpuid_entry2 *e = need(cpuid, 1, 0);
+	unsigned int n = t->cores * t->threads;
 
 	assert_int_equal(field(e->ebx, 31, 24), id & 0xff);
 	assert_int_equal(field(e->ebx, 15, 0), 0x0800); /* CLFLUSH size, brand: the host's */
 	assert_int_equal(field(e->edx, 28, 28), n > 1);
 	if (n > 1) /* ids of the package, rounded up to a power of two, as far as 8 bits go */
-		assert_int_equal(field(e->ebx, 23, 16), MIN(1u << bits_for(n), 255u));
+		assert_int_equal(field(e->ebx, 23, 16), MIN(socket_ids(t), 255u));
 	assert_true(e->ecx >> 21 & 1); /* x2APIC */
 	assert_true(e->ecx >> 24 & 1); /* TSC deadline */
 	assert_true(e->ecx >> 31 & 1); /* hypervisor */
 }
 
-static void check_extended(const struct kvm_cpuid2 *cpuid, uint32_t function, unsigned int n,
-			   uint32_t id)
+static void check_extended(const struct kvm_cpuid2 *cpuid, uint32_t function,
+			   const struct topology *t, uint32_t id)
 {
 	const struct kvm_cpuid_entry2 *smt = need(cpuid, function, 0);
 	const struct kvm_cpuid_entry2 *core = need(cpuid, function, 1);
@@ -179,14 +194,15 @@ static void check_extended(const struct kvm_cpuid2 *cpuid, uint32_t function, un
 		assert_int_equal(e->edx, id);
 		assert_true(e->flags & INDEXED);
 	}
-	assert_int_equal(field(smt->eax, 4, 0), 0); /* one thread per core */
-	assert_int_equal(field(smt->ebx, 15, 0), 1);
-	assert_int_equal(field(core->eax, 4, 0), bits_for(n)); /* one package */
-	assert_int_equal(field(core->ebx, 15, 0), n);
+	assert_int_equal(1u << field(smt->eax, 4, 0), core_ids(t));
+	assert_int_equal(field(smt->ebx, 15, 0), t->threads);
+	assert_int_equal(1u << field(core->eax, 4, 0), socket_ids(t));
+	assert_int_equal(field(core->ebx, 15, 0), t->cores * t->threads);
 	assert_int_equal(field(end->ebx, 15, 0), 0);
 }
 
-static void check_caches(const struct kvm_cpuid2 *cpuid, const struct host *host, unsigned int n)
+static void check_caches(const struct kvm_cpuid2 *cpuid, const struct host *host,
+			 const struct topology *t)
 {
 	uint32_t function = host->amd ? 0x8000001d : 4;
 
@@ -195,11 +211,12 @@ static void check_caches(const struct kvm_cpuid2 *cpuid, const struct host *host
 		unsigned int ids = field(e->eax, 25, 14) + 1;
 
 		if (field(e->eax, 7, 5) < 3)
-			assert_int_equal(ids, 1);
+			assert_int_equal(ids, core_ids(t));
 		else
-			assert_int_equal(ids, 1u << bits_for(n));
+			assert_int_equal(ids, MIN(socket_ids(t), 4096u));
 		if (!host->amd)
-			assert_int_equal(field(e->eax, 31, 26) + 1, MIN(1u << bits_for(n), 64u));
+			assert_int_equal(field(e->eax, 31, 26) + 1,
+					 MIN(1u << bits_for(t->cores), 64u));
 		else
 			assert_int_equal(field(e->eax, 31, 26), 0);
 		for (unsigned int j = 0; j < host->nent; j++) {
@@ -216,12 +233,13 @@ static void check_caches(const struct kvm_cpuid2 *cpuid, const struct host *host
 	assert_int_equal(field(need(cpuid, function, 4)->eax, 4, 0), 0);
 }
 
-static void check_amd(const struct kvm_cpuid2 *cpuid, unsigned int n, uint32_t id)
+static void check_amd(const struct kvm_cpuid2 *cpuid, const struct topology *t, uint32_t id)
 {
+	unsigned int n = t->cores * t->threads;
 	const struct kvm_cpuid_entry2 *e = need(cpuid, 0x80000008, 0);
 
 	assert_int_equal(field(e->ecx, 7, 0) + 1, MIN(n, 256u));
-	assert_int_equal(field(e->ecx, 15, 12), bits_for(n));
+	assert_int_equal(1u << field(e->ecx, 15, 12), MIN(socket_ids(t), 1u << 15));
 	assert_int_equal(field(e->ecx, 11, 8), 0);
 	assert_int_equal(field(e->ecx, 31, 16), 1); /* the performance TSC's size: the host's */
 	assert_int_equal(e->eax, 0x3030);
@@ -229,11 +247,11 @@ static void check_amd(const struct kvm_cpuid2 *cpuid, unsigned int n, uint32_t i
 	assert_int_equal(e->edx, 0x10007);
 	e = need(cpuid, 0x8000001e, 0);
 	assert_int_equal(e->eax, id);
-	assert_int_equal(field(e->ebx, 15, 8), 0); /* threads per core - 1 */
-	assert_int_equal(field(e->ebx, 7, 0), id & 0xff);
+	assert_int_equal(field(e->ebx, 15, 8) + 1, t->threads);
+	assert_int_equal(field(e->ebx, 7, 0), id / core_ids(t) & 0xff);
 	assert_int_equal(field(e->ecx, 10, 8), 0); /* nodes per package - 1 */
-	assert_int_equal(field(e->ecx, 7, 0), 0);
-	assert_int_equal(field(need(cpuid, 0x80000001, 0)->ecx, 1, 1), n > 1);
+	assert_int_equal(field(e->ecx, 7, 0), id / socket_ids(t)); /* the node: a socket each */
+	assert_int_equal(field(need(cpuid, 0x80000001, 0)->ecx, 1, 1), n > 1 && t->threads == 1);
 	/* Zen 4's leaf would contradict 0xB if it were the host's. */
 	for (uint32_t i = 0; i < 4; i++)
 		assert_null(leaf(cpuid, 0x80000026, i));
@@ -261,23 +279,25 @@ static void check_rest(const struct kvm_cpuid2 *cpuid, const struct host *host)
 	assert_int_equal(need(cpuid, 0x80000008, 0)->ecx, 0);
 }
 
-static void check(const struct host *host, unsigned int n, uint32_t id)
+static void check(const struct host *host, const struct topology *t, unsigned int index)
 {
-	struct kvm_cpuid2 *cpuid = fit(host, n, id);
+	uint32_t id = topology_apic_id(t, index);
+	uint32_t last = topology_apic_id(t, topology_count(t) - 1);
+	struct kvm_cpuid2 *cpuid = fit(host, t, id);
 	uint32_t features = need(cpuid, KVM_CPUID_FEATURES, 0)->eax;
 
-	check_leaf_1(cpuid, n, id);
-	check_extended(cpuid, 0xb, n, id);
+	check_leaf_1(cpuid, t, id);
+	check_extended(cpuid, 0xb, t, id);
 	if (host->amd) {
-		check_amd(cpuid, n, id);
+		check_amd(cpuid, t, id);
 		assert_null(leaf(cpuid, 0x1f, 0));
 	} else {
-		check_extended(cpuid, 0x1f, n, id);
+		check_extended(cpuid, 0x1f, t, id);
 	}
-	check_caches(cpuid, host, n);
+	check_caches(cpuid, host, t);
 	check_rest(cpuid, host);
-	/* Without 15 bits of destination, Linux leaves all behind the 255th alone. */
-	assert_int_equal(features >> KVM_FEATURE_MSI_EXT_DEST_ID & 1, n > 255);
+	/* Without 15 bits of destination, Linux leaves all from id 255 on alone. */
+	assert_int_equal(features >> KVM_FEATURE_MSI_EXT_DEST_ID & 1, last > 254);
 	assert_int_equal(features & ~(1u << KVM_FEATURE_MSI_EXT_DEST_ID), 0x1007efb);
 	free(cpuid);
 }
@@ -285,9 +305,26 @@ static void check(const struct host *host, unsigned int n, uint32_t id)
 static void test_topology(void **state)
 {
 	for (size_t host = 0; host < ARRAY_LEN(hosts); host++)
-		for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-			for (uint32_t id = 0; id < counts[i]; id++)
-				check(hosts[host], counts[i], id);
+		for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+			for (unsigned int j = 0; j < topology_count(&shapes[i]); j++)
+				check(hosts[host], &shapes[i], j);
+}
+
+/* Each processor's id is its own, and says who shares its core and its socket. */
+static void test_ids(void **state)
+{
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		const struct topology *t = &shapes[i];
+
+		for (unsigned int j = 0; j < topology_count(t); j++) {
+			uint32_t id = topology_apic_id(t, j);
+
+			assert_int_equal(id / core_ids(t) == topology_apic_id(t, 0) / core_ids(t),
+					 j < t->threads);
+			assert_int_equal(id / socket_ids(t), j / (t->cores * t->threads));
+			assert_true(j == 0 || id > topology_apic_id(t, j - 1));
+		}
+	}
 }
 
 /* Any number at all: what was worked out must fit its field. */
@@ -295,15 +332,16 @@ static void test_every_count(void **state)
 {
 	for (unsigned int n = 1; n <= 4096; n += n < 520 ? 1 : 511)
 		for (size_t host = 0; host < ARRAY_LEN(hosts); host++)
-			check(hosts[host], n, n - 1);
+			check(hosts[host], &(struct topology){1, n, 1}, n - 1);
 }
 
 static void test_old_host(void **state)
 {
-	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
-		struct kvm_cpuid2 *cpuid = fit(&old, counts[i], counts[i] - 1);
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		uint32_t id = topology_apic_id(&shapes[i], topology_count(&shapes[i]) - 1);
+		struct kvm_cpuid2 *cpuid = fit(&old, &shapes[i], id);
 
-		check_leaf_1(cpuid, counts[i], counts[i] - 1);
+		check_leaf_1(cpuid, &shapes[i], id);
 		assert_null(leaf(cpuid, 0xb, 0));
 		assert_null(leaf(cpuid, 0x1f, 0));
 		assert_int_equal(cpuid->nent, 2);
@@ -333,7 +371,7 @@ static void test_phys_bits(void **state)
 /* What this host's KVM reports, fitted, is what it takes. */
 static void test_real_host(void **state)
 {
-	const struct cpuid_topology topology = {288, 287};
+	const struct topology topology = {1, 288, 1};
 	struct kvm_cpuid2 *in = calloc(1, sizeof(*in) + 256 * sizeof(in->entries[0])), *out;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, vcpu;
 
@@ -343,7 +381,7 @@ static void test_real_host(void **state)
 	}
 	in->nent = 256;
 	assert_int_equal(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, in), 0);
-	out = cpuid_for_vcpu(in, &topology);
+	out = cpuid_for_vcpu(in, &topology, 287);
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	assert_true(vm >= 0 && vcpu >= 0);
@@ -360,6 +398,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_topology),
+		cmocka_unit_test(test_ids),
 		cmocka_unit_test(test_every_count),
 		cmocka_unit_test(test_old_host),
 		cmocka_unit_test(test_phys_bits),

@@ -15,7 +15,7 @@ static void test_defaults(void **state)
 	assert_null(config.initrd);
 	assert_null(config.cmdline);
 	assert_int_equal(config.vm.mem.len_bytes, MIB(512));
-	assert_int_equal(config.vm.ncpus, 1);
+	assert_int_equal(topology_count(&config.vm.cpus), 1);
 	assert_int_equal(config.disk_count + config.net_count, 0);
 	assert_false(config.no_reboot || config.force || config.stats);
 }
@@ -26,7 +26,7 @@ static void check_all(void)
 	assert_string_equal(config.initrd, "ird");
 	assert_string_equal(config.cmdline, "a b=c,d");
 	assert_int_equal(config.vm.mem.len_bytes, GIB(2));
-	assert_int_equal(config.vm.ncpus, 288);
+	assert_int_equal(topology_count(&config.vm.cpus), 288);
 	assert_int_equal(config.disk_count, 2);
 	assert_string_equal(config.disks[0].blk.path, "a.img");
 	assert_string_equal(config.disks[1].blk.path, "b.qcow2");
@@ -117,6 +117,27 @@ static void test_mem_pages(void **state)
 	assert_false(mem->shared);
 	parse_ok("-k|x|-m|3000K,hugepages=thp");
 	assert_int_equal(mem->len_bytes, KIB(3000));
+}
+
+static void check_cpus(const char *line, unsigned int sockets, unsigned int cores,
+		       unsigned int threads)
+{
+	parse_ok(line);
+	assert_int_equal(config.vm.cpus.sockets, sockets);
+	assert_int_equal(config.vm.cpus.cores, cores);
+	assert_int_equal(config.vm.cpus.threads, threads);
+}
+
+static void test_cpus(void **state)
+{
+	check_cpus("-k|x", 1, 1, 1);
+	check_cpus("-k|x|-p|8", 1, 8, 1);
+	check_cpus("-k|x|-p|8,threads=2", 1, 4, 2);
+	check_cpus("-k|x|-p|8,threads=2,sockets=2", 2, 2, 2);
+	check_cpus("-k|x|-p|12,sockets=2,cores=3,threads=2", 2, 3, 2);
+	check_cpus("-k|x|-p|cores=88", 1, 88, 1);
+	check_cpus("-k|x|-p|sockets=2,cores=88", 2, 88, 1);
+	check_cpus("-k|x|-p|threads=2", 1, 1, 2);
 }
 
 static void test_disk(void **state)
@@ -278,12 +299,19 @@ static const struct bad_line errors[] = {
 	{"-k|x|--mem|1G,numa=x", "numa=x", "number"},
 	{"-k|x|--mem|1G,fast", "'fast'", "prefault"},
 
-	{"-k|x|--cpus|0", "--cpus 0", "from 1 on"},
+	{"-k|x|--cpus|0", "--cpus 0", "from 1 to"},
 	{"-k|x|--cpus|-1", "--cpus -1", "number"},
 	{"-k|x|--cpus|", "--cpus", "number"},
 	{"-k|x|--cpus|two", "two", "number"},
 	{"-k|x|--cpus|2x", "2x", "number"},
-	{"-k|x|--cpus|4294967296", "4294967296", "number"},
+	{"-k|x|--cpus|65537", "65537", "number"},
+	{"-k|x|--cpus|8,cores=3", "3 cores", "8 processors"},
+	{"-k|x|--cpus|7,threads=2", "2 threads", "7 processors"},
+	{"-k|x|--cpus|1,sockets=2", "2 sockets", "1 processors"},
+	{"-k|x|--cpus|cores=65536,threads=2", "65536 cores", "65536 processors"},
+	{"-k|x|--cpus|8,cores=0", "cores=0", "number"},
+	{"-k|x|--cpus|8,threads", "threads", "needs a value"},
+	{"-k|x|--cpus|8,dies=2", "'dies'", "sockets"},
 	{"-k|x|--cpus|99999999999999999999", "99999999999999999999", "number"},
 
 	{"-k|x|--disk|", "--disk", "file"},
@@ -378,6 +406,7 @@ int main(void)
 		TEST(test_help_is_true),
 		TEST(test_mem),
 		TEST(test_mem_pages),
+		TEST(test_cpus),
 		TEST(test_disk),
 		TEST(test_libqcow),
 		TEST(test_disks),
