@@ -278,9 +278,11 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 {
 	const struct machine_config *config = machine->config;
 	struct board *board = &machine->board;
+	struct vm_options options = config->vm;
 	int r;
 
-	r = vm_create(&machine->kvm, &config->vm, &board->vm);
+	options.pins = machine->pins;
+	r = vm_create(&machine->kvm, &options, &board->vm);
 	if (r < 0)
 		return r;
 	r = add_devices(machine);

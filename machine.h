@@ -11,6 +11,7 @@
 #include "block/block.h"
 #include "net/edge.h"
 #include "net/net.h"
+#include "pin.h"
 #include "vmm/vm.h"
 
 #define MACHINE_DISKS_MAX 16
@@ -41,7 +42,8 @@ struct machine_config {
 	const char *kernel;
 	const char *initrd;  /* or NULL */
 	const char *cmdline; /* or NULL: one is made */
-	struct vm_options vm; /* its memory and processors */
+	struct vm_options vm; /* its memory and processors; `pins` follow from: */
+	struct pin_options pin;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned int disk_count;
 	struct machine_net nets[MACHINE_NETS_MAX];

@@ -38,6 +38,7 @@ struct nic {
 struct machine {
 	const struct machine_config *config;
 	struct kvm kvm;
+	unsigned int *pins; /* each vCPU's processor, or NULL */
 	struct loop *loop;
 	struct console *console;
 	struct boot *boot;

@@ -31,6 +31,11 @@ static int check_size(const struct machine *machine)
 			  machine->kvm.max_vcpus);
 		return -EINVAL;
 	}
+	if (topology_apic_id(&config->vm.cpus, ncpus - 1) >= machine->kvm.max_vcpu_id) {
+		log_error("--cpus %u: sockets and cores of these sizes need APIC ids that KVM on this "
+			  "host does not allow (powers of two need the fewest)", ncpus);
+		return -EINVAL;
+	}
 	/* The 64-bit PCI window may lie outside: no BAR is ever put there. */
 	if (!mem_fits(config->vm.mem.len_bytes, bits)) {
 		log_error("--mem: %llu MiB do not fit the %u address bits of this host's processor",
@@ -200,6 +205,9 @@ int machine_open(struct machine *machine)
 	if (r < 0)
 		return r;
 	r = check_size(machine);
+	if (r == 0) /* before there are threads, which are where this one is */
+		r = pin_threads(&machine->config->pin, topology_count(&machine->config->vm.cpus),
+				machine->config->vm.cpus.threads, &machine->pins);
 	if (r == 0)
 		r = loop_create("main", &machine->loop);
 	if (r == 0)
@@ -237,6 +245,7 @@ int machine_close(struct machine *machine)
 		loop_destroy(machine->disks[i].loop);
 	}
 	loop_destroy(machine->loop);
+	free(machine->pins);
 	if (machine->kvm.cpuid)
 		kvm_finish(&machine->kvm);
 	return r;

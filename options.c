@@ -43,6 +43,12 @@ const char options_help[] =
 	"                        add a network interface\n"
 	"  -n, --net user[,hostfwd=tcp|udp:[ADDR:]PORT:PORT]...[,socket=PATH][,mac=ADDR]\n"
 	"                        the same without rights, through passt\n"
+	"      --pin auto|CPUS[,io=CPUS]\n"
+	"                        run each vCPU, and what is not one, on processors of the\n"
+	"                        host, as 0-3 or 0+2\n"
+	"      --cpu-idle-exits on|off\n"
+	"                        off: idle vCPUs keep their processors\n"
+	"      --halt-poll US    how long KVM keeps an idle vCPU awake\n"
 	"      --name NAME       the machine's name; default MAC addresses come from it\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
@@ -60,6 +66,9 @@ enum {
 	OPTION_NO_REBOOT,
 	OPTION_FORCE,
 	OPTION_STATS,
+	OPTION_PIN,
+	OPTION_IDLE_EXITS,
+	OPTION_HALT_POLL,
 };
 
 static const struct option long_options[] = {
@@ -74,6 +83,9 @@ static const struct option long_options[] = {
 	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
 	{"force", no_argument, NULL, OPTION_FORCE},
 	{"stats", no_argument, NULL, OPTION_STATS},
+	{"pin", required_argument, NULL, OPTION_PIN},
+	{"cpu-idle-exits", required_argument, NULL, OPTION_IDLE_EXITS},
+	{"halt-poll", required_argument, NULL, OPTION_HALT_POLL},
 	{"verbose", no_argument, NULL, 'v'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
@@ -177,6 +189,12 @@ static int parse_option(int option, struct machine_config *config)
 		return options_disk(optarg, config);
 	case 'n':
 		return options_net(optarg, config);
+	case OPTION_PIN:
+		return options_pin(optarg, &config->pin);
+	case OPTION_IDLE_EXITS:
+		return options_idle_exits(optarg, &config->vm);
+	case OPTION_HALT_POLL:
+		return options_halt_poll(optarg, &config->vm);
 	case OPTION_NAME:
 		config->name = optarg;
 		return 0;

@@ -21,8 +21,11 @@ int options_poll(const char *option, const char *value, int *out);
 /* `what` is "--net: fd", for messages. */
 int options_fd(const char *what, const char *value, int *out);
 
-/* The texts of --mem and --cpus; of one --disk, and of one --net. */
+/* The texts of --mem, --cpus and so on; of one --disk, and of one --net. */
 int options_mem(char *text, struct machine_config *config);
 int options_cpus(char *text, struct machine_config *config);
+int options_pin(char *text, struct pin_options *pin);
+int options_idle_exits(const char *text, struct vm_options *vm);
+int options_halt_poll(const char *text, struct vm_options *vm);
 int options_disk(char *text, struct machine_config *config);
 int options_net(char *text, struct machine_config *config);

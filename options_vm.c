@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The machine's memory and processors. */
+/* The machine's memory and processors, and where and how these run. */
 #include <errno.h>
 #include <string.h>
 
@@ -162,4 +162,47 @@ int options_cpus(char *text, struct machine_config *config)
 			return -EINVAL;
 	}
 	return complete_cpus(cpus, count);
+}
+
+int options_pin(char *text, struct pin_options *pin)
+{
+	char *item;
+
+	*pin = (struct pin_options){0};
+	while ((item = options_next_item(&text))) {
+		char *value = strchr(item, '=') ? options_split_value(item) : NULL;
+
+		if (!value && !pin->vcpus && *item) {
+			pin->vcpus = item;
+		} else if (value && *value && strcmp(item, "io") == 0) {
+			pin->io = value;
+		} else {
+			log_error("--pin: '%s': auto, processors (0-3 or 0+2) or io= with processors "
+				  "is expected", item);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+int options_idle_exits(const char *text, struct vm_options *vm)
+{
+	vm->no_idle_exits = strcmp(text, "off") == 0;
+	if (vm->no_idle_exits || strcmp(text, "on") == 0)
+		return 0;
+	log_error("--cpu-idle-exits %s: on or off is expected", text);
+	return -EINVAL;
+}
+
+int options_halt_poll(const char *text, struct vm_options *vm)
+{
+	uint64_t us;
+
+	if (parse_uint(text, 0, 1000000, &us) < 0) {
+		log_error("--halt-poll %s: microseconds from 0 to 1000000 are expected", text);
+		return -EINVAL;
+	}
+	vm->has_halt_poll = true;
+	vm->halt_poll_us = (unsigned int)us;
+	return 0;
 }

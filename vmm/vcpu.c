@@ -305,10 +305,23 @@ static void *vcpu_main(void *arg)
 	return NULL;
 }
 
+static void pin(const struct vcpu *vcpu, pthread_attr_t *attr)
+{
+	const unsigned int *pins = vcpu->vm->pins;
+	cpu_set_t set;
+
+	if (!pins)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(pins[vcpu->index], &set);
+	pthread_attr_setaffinity_np(attr, sizeof(set), &set);
+}
+
 int vcpu_start(struct vcpu *vcpu)
 {
 	const struct sigaction action = {.sa_handler = on_kick};
 	sigset_t blocked, old;
+	pthread_attr_t attr;
 	char name[16];
 	int r;
 
@@ -316,7 +329,10 @@ int vcpu_start(struct vcpu *vcpu)
 	sigfillset(&blocked);
 	sigdelset(&blocked, KICK_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &blocked, &old);
-	r = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
+	pthread_attr_init(&attr);
+	pin(vcpu, &attr);
+	r = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
+	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r)
 		return -r;

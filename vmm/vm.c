@@ -85,6 +85,48 @@ static int fail(const char *what, int r)
 	return r;
 }
 
+static int enable_cap(const struct vm *vm, uint32_t cap, uint64_t value)
+{
+	struct kvm_enable_cap enable = {.cap = cap, .args = {value}};
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &enable) < 0 ? -errno : 0;
+}
+
+/* HLT, the idle loop's, and PAUSE, a spinning lock's: nobody else waits for the processor. */
+static int disable_idle_exits(const struct vm *vm)
+{
+	int can = ioctl(vm->kvm->fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS);
+	uint64_t wanted = KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE;
+
+	if (can > 0 && can & KVM_X86_DISABLE_EXITS_HLT &&
+	    enable_cap(vm, KVM_CAP_X86_DISABLE_EXITS, wanted & (uint64_t)can) == 0)
+		return 0;
+	log_error("--cpu-idle-exits off: this host's KVM cannot let a guest idle on its processors");
+	return -ENOTSUP;
+}
+
+static int set_halt_poll(const struct vm *vm, unsigned int us)
+{
+	int r = enable_cap(vm, KVM_CAP_HALT_POLL, us * 1000ull);
+
+	if (r < 0)
+		log_error("--halt-poll %u: KVM refuses it: %s (Linux 5.9 or later is needed)", us,
+			  strerror(-r));
+	return r;
+}
+
+/* Before there is a vCPU. */
+static int set_idling(const struct vm *vm, const struct vm_options *options)
+{
+	int r = 0;
+
+	if (options->no_idle_exits)
+		r = disable_idle_exits(vm);
+	if (r == 0 && options->has_halt_poll)
+		r = set_halt_poll(vm, options->halt_poll_us);
+	return r;
+}
+
 /* The order of these ioctls is the start time: slots before anything on KVM's I/O buses. */
 static int create_kvm_vm(struct vm *vm)
 {
@@ -154,6 +196,7 @@ int vm_create(const struct kvm *kvm, const struct vm_options *options, struct vm
 	vm->kvm = kvm;
 	vm->topology = options->cpus;
 	vm->ncpus = topology_count(&vm->topology);
+	vm->pins = options->pins;
 	r = init_objects(vm, &options->mem);
 	if (r < 0)
 		goto err_free;
@@ -162,7 +205,9 @@ int vm_create(const struct kvm *kvm, const struct vm_options *options, struct vm
 		r = fail("KVM_CREATE_VM", -errno);
 		goto err_objects;
 	}
-	r = create_kvm_vm(vm);
+	r = set_idling(vm, options);
+	if (r == 0)
+		r = create_kvm_vm(vm);
 	if (r < 0)
 		goto err_close;
 	*out = vm;

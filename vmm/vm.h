@@ -25,6 +25,10 @@ enum vm_end {
 struct vm_options {
 	struct mem_options mem;
 	struct topology cpus;
+	const unsigned int *pins; /* the host's processor for each, or NULL */
+	bool no_idle_exits;       /* an idle vCPU keeps its processor: KVM_CAP_X86_DISABLE_EXITS */
+	bool has_halt_poll;       /* how long KVM looks for work before an idle vCPU sleeps: */
+	unsigned int halt_poll_us;
 };
 
 struct vm {
@@ -36,6 +40,7 @@ struct vm {
 	struct irq irq;
 	struct topology topology;
 	unsigned int ncpus; /* of `topology` */
+	const unsigned int *pins;
 	struct vcpu *vcpus;
 	int end_fd;       /* eventfd: readable once `end` is set */
 	atomic_int end;   /* enum vm_end; the first one stays */

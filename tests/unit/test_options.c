@@ -140,6 +140,22 @@ static void test_cpus(void **state)
 	check_cpus("-k|x|-p|threads=2", 1, 1, 2);
 }
 
+static void test_running(void **state)
+{
+	parse_ok("-k|x");
+	assert_true(!config.pin.vcpus && !config.pin.io);
+	assert_false(config.vm.no_idle_exits || config.vm.has_halt_poll);
+	parse_ok("-k|x|--pin|0-3+8,io=4|--cpu-idle-exits|off|--halt-poll|0");
+	assert_string_equal(config.pin.vcpus, "0-3+8");
+	assert_string_equal(config.pin.io, "4");
+	assert_true(config.vm.no_idle_exits && config.vm.has_halt_poll);
+	assert_int_equal(config.vm.halt_poll_us, 0);
+	parse_ok("-k|x|--pin|io=4|--halt-poll|200|--cpu-idle-exits|on");
+	assert_null(config.pin.vcpus);
+	assert_int_equal(config.vm.halt_poll_us, 200);
+	assert_false(config.vm.no_idle_exits);
+}
+
 static void test_disk(void **state)
 {
 	const struct machine_disk *d = config.disks;
@@ -314,6 +330,13 @@ static const struct bad_line errors[] = {
 	{"-k|x|--cpus|8,dies=2", "'dies'", "sockets"},
 	{"-k|x|--cpus|99999999999999999999", "99999999999999999999", "number"},
 
+	{"-k|x|--pin|0,1", "'1'", "io="},
+	{"-k|x|--pin|io=", "'io'", "processors"},
+	{"-k|x|--pin|", "''", "processors"},
+	{"-k|x|--cpu-idle-exits|maybe", "maybe", "on or off"},
+	{"-k|x|--halt-poll|x", "--halt-poll x", "microseconds"},
+	{"-k|x|--halt-poll|1000001", "1000001", "1000000"},
+
 	{"-k|x|--disk|", "--disk", "file"},
 	{"-k|x|--disk|,readonly", "--disk", "file"},
 	{"-k|x|--disk|a,snapshot=maybe", "snapshot=maybe", "on, off or commit"},
@@ -407,6 +430,7 @@ int main(void)
 		TEST(test_mem),
 		TEST(test_mem_pages),
 		TEST(test_cpus),
+		TEST(test_running),
 		TEST(test_disk),
 		TEST(test_libqcow),
 		TEST(test_disks),
