@@ -50,6 +50,7 @@ const char options_help[] =
 	"                        off: idle vCPUs keep their processors\n"
 	"      --halt-poll US    how long KVM keeps an idle vCPU awake\n"
 	"      --name NAME       the machine's name; default MAC addresses come from it\n"
+	"      --kaslr on|off    place the kernel at random (default on)\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
 	"      --stats           at the end, print the exits to user space\n"
@@ -63,6 +64,7 @@ const char options_help[] =
 
 enum {
 	OPTION_NAME = 256,
+	OPTION_KASLR,
 	OPTION_NO_REBOOT,
 	OPTION_FORCE,
 	OPTION_STATS,
@@ -80,6 +82,7 @@ static const struct option long_options[] = {
 	{"disk", required_argument, NULL, 'd'},
 	{"net", required_argument, NULL, 'n'},
 	{"name", required_argument, NULL, OPTION_NAME},
+	{"kaslr", required_argument, NULL, OPTION_KASLR},
 	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
 	{"force", no_argument, NULL, OPTION_FORCE},
 	{"stats", no_argument, NULL, OPTION_STATS},
@@ -169,6 +172,26 @@ int options_fd(const char *what, const char *value, int *out)
 
 /* --- the rest --- */
 
+static int parse_switch(const char *option, const char *text, bool *out)
+{
+	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0) {
+		log_error("%s %s: on or off is expected", option, text);
+		return -EINVAL;
+	}
+	*out = strcmp(text, "on") == 0;
+	return 0;
+}
+
+static int parse_kaslr(const char *text, struct machine_config *config)
+{
+	bool on;
+	int r = parse_switch("--kaslr", text, &on);
+
+	if (r == 0)
+		config->no_kaslr = !on;
+	return r;
+}
+
 static int parse_option(int option, struct machine_config *config)
 {
 	switch (option) {
@@ -198,6 +221,8 @@ static int parse_option(int option, struct machine_config *config)
 	case OPTION_NAME:
 		config->name = optarg;
 		return 0;
+	case OPTION_KASLR:
+		return parse_kaslr(optarg, config);
 	case OPTION_NO_REBOOT:
 		config->no_reboot = true;
 		return 0;

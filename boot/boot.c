@@ -38,6 +38,7 @@ struct boot {
 	struct boot_file kernel;
 	struct boot_file initrd; /* fd -1: none */
 	char *cmdline;
+	bool no_kaslr;
 	union {
 		struct bzimage bzimage;
 		struct elf elf;
@@ -145,6 +146,7 @@ int boot_open(const struct boot_options *opts, struct boot **out)
 		boot_close(boot);
 		return ret;
 	}
+	boot->no_kaslr = opts->no_kaslr;
 	*out = boot;
 	return 0;
 }
@@ -208,7 +210,12 @@ static int check_memory(const struct mem *mem)
 
 int boot_load(struct boot *boot, struct vm *vm, struct vcpu_entry *entry)
 {
-	struct boot_payload payload = {&boot->kernel, &boot->initrd, boot->cmdline, 0};
+	struct boot_payload payload = {
+		.kernel = &boot->kernel,
+		.initrd = &boot->initrd,
+		.cmdline = boot->cmdline,
+		.no_kaslr = boot->no_kaslr,
+	};
 	int ret = check_memory(&vm->mem);
 
 	if (ret < 0)

@@ -24,12 +24,6 @@ struct unpacked {
 	size_t len;
 };
 
-static int not_direct(const struct boot_payload *payload, const char *why)
-{
-	log_debug("kernel %s: unpacked by the guest itself: %s", payload->kernel->path, why);
-	return 0;
-}
-
 /* The word of that name, or one that begins so. */
 static bool has_word(const char *cmdline, const char *word)
 {
@@ -37,6 +31,15 @@ static bool has_word(const char *cmdline, const char *word)
 		if (at == cmdline || at[-1] == ' ')
 			return true;
 	return false;
+}
+
+static int not_direct(const struct boot_payload *payload, const char *why)
+{
+	log_debug("kernel %s: unpacked by the guest itself: %s", payload->kernel->path, why);
+	if (payload->no_kaslr && !has_word(payload->cmdline, "nokaslr"))
+		log_warn("kernel %s: --kaslr off: unpacked by the guest itself, which may place it "
+			 "at random (add nokaslr to --cmdline)", payload->kernel->path);
+	return 0;
 }
 
 /* Its length is the payload's last word. -ENOTSUP: nothing known. */
@@ -100,7 +103,7 @@ static int load(struct direct *direct, const struct bzimage *image, const struct
 
 	if (link_gpa + len > top) /* which is in low RAM */
 		return not_direct(payload, "no room for it");
-	if (kernel->can_move && !has_word(payload->cmdline, "nokaslr")) {
+	if (kernel->can_move && !payload->no_kaslr && !has_word(payload->cmdline, "nokaslr")) {
 		direct->kaslr = true;
 		gpa = choose_gpa(image, payload->cmdline, top, len);
 		shift = random_place(link_gpa, VIRTUAL_BYTES, len, image->hdr.kernel_alignment) -

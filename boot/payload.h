@@ -2,6 +2,7 @@
 /* What every kernel is handed, however it is loaded. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "boot/file.h"
@@ -10,5 +11,6 @@ struct boot_payload {
 	const struct boot_file *kernel;
 	const struct boot_file *initrd; /* fd < 0: none */
 	const char *cmdline;
+	bool no_kaslr;
 	uint64_t rsdp_gpa;
 };

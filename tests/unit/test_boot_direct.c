@@ -278,13 +278,15 @@ static void test_places(void **state)
 		}
 	}
 	assert_true(same_gpa < 20 && same_shift < 20); /* 190 pairs of 117 and 503 places */
-
-	load(&l, &packed, (struct boot_options){.cmdline = "quiet nokaslr"});
-	find_place(&l, &kernel, &gpa[0], &shift[0]);
-	assert_int_equal(gpa[0], LINK);
-	assert_int_equal(shift[0], 0);
-	assert_false(l.params.hdr.loadflags & KASLR_FLAG);
-	machine_finish(&l.vm);
+	for (unsigned int i = 0; i < 2; i++) {
+		load(&l, &packed, (struct boot_options){
+			.cmdline = i ? "quiet nokaslr" : "quiet", .no_kaslr = !i});
+		find_place(&l, &kernel, &gpa[0], &shift[0]);
+		assert_int_equal(gpa[0], LINK);
+		assert_int_equal(shift[0], 0);
+		assert_false(l.params.hdr.loadflags & KASLR_FLAG);
+		machine_finish(&l.vm);
+	}
 	for (unsigned int i = 0; i < 5; i++) {
 		load(&l, &packed, (struct boot_options){.cmdline = "memmap=1M$20M"});
 		find_place(&l, &kernel, &gpa[0], &shift[0]);

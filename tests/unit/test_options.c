@@ -17,7 +17,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config.vm.mem.len_bytes, MIB(512));
 	assert_int_equal(topology_count(&config.vm.cpus), 1);
 	assert_int_equal(config.disk_count + config.net_count, 0);
-	assert_false(config.no_reboot || config.force || config.stats);
+	assert_false(config.no_reboot || config.force || config.stats || config.no_kaslr);
 }
 
 static void check_all(void)
@@ -37,10 +37,13 @@ static void check_all(void)
 static void test_all(void **state)
 {
 	parse_ok("--kernel|bz|--initrd|ird|--cmdline|a b=c,d|--mem|2G|--cpus|288|--disk|a.img|"
-		 "--disk|b.qcow2|--net|bridge=br0|--name|web|--no-reboot|--force|--stats");
+		 "--disk|b.qcow2|--net|bridge=br0|--name|web|--no-reboot|--force|--stats|"
+		 "--kaslr|off");
 	check_all();
 	assert_string_equal(config.name, "web");
-	assert_true(config.no_reboot && config.force && config.stats);
+	assert_true(config.no_reboot && config.force && config.stats && config.no_kaslr);
+	parse_ok("--kernel|bz|--kaslr=on");
+	assert_true(!config.no_kaslr);
 	parse_ok("--kernel=bz|--initrd=ird|--cmdline=a b=c,d|--mem=2G|--cpus=288|--disk=a.img|"
 		 "--disk=b.qcow2|--net=bridge=br0");
 	check_all();
@@ -287,6 +290,7 @@ static const struct bad_line errors[] = {
 	{"-k|x|-\303\266", "-\303\266", "unknown option"},
 	{"-k|x|--n", "--n", "several"},
 	{"-k|x|--force=3", "--force", "no value"},
+	{"-k|x|--kaslr|maybe", "--kaslr maybe", "on or off"},
 	{"-k|x|--help=3", "--help", "no value"},
 	{"-k|x|--no-reboot=off", "--no-reboot", "no value"},
 	{"-k|x|disk.img", "'disk.img'", "--disk"},
