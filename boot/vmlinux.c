@@ -13,6 +13,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "util/util.h"
 #include "vmm/mem.h"
@@ -139,6 +140,8 @@ int vmlinux_load(const struct vmlinux *kernel, const struct mem *mem, uint64_t g
 
 	if (!image)
 		return -EFAULT;
+	/* Nearly all of it is written now: with huge pages there is less to fault in. */
+	madvise(image, kernel->span, MADV_HUGEPAGE);
 	for (unsigned int i = 0; i < kernel->count; i++) {
 		const struct elf_segment *seg = &kernel->segments[i];
 		uint8_t *to = image + (seg->gpa - kernel->link_gpa);
