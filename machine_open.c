@@ -178,6 +178,7 @@ static int open_kernel(struct machine *machine)
 		.cmdline = config->cmdline,
 		.root_disk = machine->disk_count ? machine->disks[0].blk : NULL,
 		.root_readonly = machine->disk_count && config->disks[0].blk.readonly,
+		.kernel_cache = config->kernel_cache,
 		.no_kaslr = config->no_kaslr,
 	};
 	int r = boot_open(&options, &machine->boot);

@@ -51,6 +51,8 @@ const char options_help[] =
 	"      --halt-poll US    how long KVM keeps an idle vCPU awake\n"
 	"      --name NAME       the machine's name; default MAC addresses come from it\n"
 	"      --kaslr on|off    place the kernel at random (default on)\n"
+	"      --kernel-cache on|off\n"
+	"                        keep unpacked kernels for the next start (default on)\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
 	"      --stats           at the end, print the exits to user space\n"
@@ -65,6 +67,7 @@ const char options_help[] =
 enum {
 	OPTION_NAME = 256,
 	OPTION_KASLR,
+	OPTION_KERNEL_CACHE,
 	OPTION_NO_REBOOT,
 	OPTION_FORCE,
 	OPTION_STATS,
@@ -83,6 +86,7 @@ static const struct option long_options[] = {
 	{"net", required_argument, NULL, 'n'},
 	{"name", required_argument, NULL, OPTION_NAME},
 	{"kaslr", required_argument, NULL, OPTION_KASLR},
+	{"kernel-cache", required_argument, NULL, OPTION_KERNEL_CACHE},
 	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
 	{"force", no_argument, NULL, OPTION_FORCE},
 	{"stats", no_argument, NULL, OPTION_STATS},
@@ -192,6 +196,16 @@ static int parse_kaslr(const char *text, struct machine_config *config)
 	return r;
 }
 
+static int parse_idle_exits(const char *text, struct machine_config *config)
+{
+	bool on;
+	int r = parse_switch("--cpu-idle-exits", text, &on);
+
+	if (r == 0)
+		config->vm.no_idle_exits = !on;
+	return r;
+}
+
 static int parse_option(int option, struct machine_config *config)
 {
 	switch (option) {
@@ -215,7 +229,7 @@ static int parse_option(int option, struct machine_config *config)
 	case OPTION_PIN:
 		return options_pin(optarg, &config->pin);
 	case OPTION_IDLE_EXITS:
-		return options_idle_exits(optarg, &config->vm);
+		return parse_idle_exits(optarg, config);
 	case OPTION_HALT_POLL:
 		return options_halt_poll(optarg, &config->vm);
 	case OPTION_NAME:
@@ -223,6 +237,8 @@ static int parse_option(int option, struct machine_config *config)
 		return 0;
 	case OPTION_KASLR:
 		return parse_kaslr(optarg, config);
+	case OPTION_KERNEL_CACHE:
+		return parse_switch("--kernel-cache", optarg, &config->kernel_cache);
 	case OPTION_NO_REBOOT:
 		config->no_reboot = true;
 		return 0;
@@ -286,7 +302,9 @@ enum options_result options_parse(int argc, char **argv, struct machine_config *
 	int option, at;
 
 	*config = (struct machine_config){
-		.vm = {.mem.len_bytes = MIB(512), .cpus = {1, 1, 1}}};
+		.vm = {.mem.len_bytes = MIB(512), .cpus = {1, 1, 1}},
+		.kernel_cache = true,
+	};
 	opterr = 0;
 	optind = 0; /* from the start, whatever an earlier parse left */
 	for (;;) {

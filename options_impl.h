@@ -25,7 +25,6 @@ int options_fd(const char *what, const char *value, int *out);
 int options_mem(char *text, struct machine_config *config);
 int options_cpus(char *text, struct machine_config *config);
 int options_pin(char *text, struct pin_options *pin);
-int options_idle_exits(const char *text, struct vm_options *vm);
 int options_halt_poll(const char *text, struct vm_options *vm);
 int options_disk(char *text, struct machine_config *config);
 int options_net(char *text, struct machine_config *config);

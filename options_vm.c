@@ -185,15 +185,6 @@ int options_pin(char *text, struct pin_options *pin)
 	return 0;
 }
 
-int options_idle_exits(const char *text, struct vm_options *vm)
-{
-	vm->no_idle_exits = strcmp(text, "off") == 0;
-	if (vm->no_idle_exits || strcmp(text, "on") == 0)
-		return 0;
-	log_error("--cpu-idle-exits %s: on or off is expected", text);
-	return -EINVAL;
-}
-
 int options_halt_poll(const char *text, struct vm_options *vm)
 {
 	uint64_t us;

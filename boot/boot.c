@@ -7,6 +7,7 @@
 
 #include "boot/acpi.h"
 #include "boot/bzimage.h"
+#include "boot/cache.h"
 #include "boot/cmdline.h"
 #include "boot/pvh.h"
 #include "boot/lowmem.h"
@@ -38,6 +39,7 @@ struct boot {
 	struct boot_file kernel;
 	struct boot_file initrd; /* fd -1: none */
 	char *cmdline;
+	struct kernel_cache *cache; /* or NULL */
 	bool no_kaslr;
 	union {
 		struct bzimage bzimage;
@@ -147,6 +149,8 @@ int boot_open(const struct boot_options *opts, struct boot **out)
 		return ret;
 	}
 	boot->no_kaslr = opts->no_kaslr;
+	if (opts->kernel_cache && boot->info.kind == BOOT_BZIMAGE)
+		boot->cache = kernel_cache_open();
 	*out = boot;
 	return 0;
 }
@@ -155,6 +159,7 @@ void boot_close(struct boot *boot)
 {
 	if (!boot)
 		return;
+	kernel_cache_close(boot->cache);
 	boot_file_close(&boot->kernel);
 	boot_file_close(&boot->initrd);
 	free(boot->cmdline);
@@ -214,6 +219,7 @@ int boot_load(struct boot *boot, struct vm *vm, struct vcpu_entry *entry)
 		.kernel = &boot->kernel,
 		.initrd = &boot->initrd,
 		.cmdline = boot->cmdline,
+		.cache = boot->cache,
 		.no_kaslr = boot->no_kaslr,
 	};
 	int ret = check_memory(&vm->mem);

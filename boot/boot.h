@@ -20,6 +20,7 @@ struct boot_options {
 	const char *cmdline; /* or NULL: console, and root= worked out from `root_disk` */
 	struct blk *root_disk; /* /dev/vda, or NULL */
 	bool root_readonly;
+	bool kernel_cache; /* unpacked kernels are kept for the next machine */
 	bool no_kaslr;     /* where it was linked, in physical and virtual memory */
 };
 

@@ -2,12 +2,12 @@
 #include "boot/direct.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 
 #include "boot/bzimage.h"
+#include "boot/cache.h"
 #include "boot/unpack.h"
 #include "boot/vmlinux.h"
 #include "util/log.h"
@@ -18,11 +18,6 @@
 #define UNPACKED_MAX MIB(512)
 /* KERNEL_IMAGE_SIZE: the kernel's part of its virtual addresses, if it can move. */
 #define VIRTUAL_BYTES MIB(1024)
-
-struct unpacked {
-	uint8_t *bytes;
-	size_t len;
-};
 
 /* The word of that name, or one that begins so. */
 static bool has_word(const char *cmdline, const char *word)
@@ -42,35 +37,53 @@ static int not_direct(const struct boot_payload *payload, const char *why)
 	return 0;
 }
 
-/* Its length is the payload's last word. -ENOTSUP: nothing known. */
-static int unpack_payload(struct unpacked *out, const struct boot_file *kernel, uint64_t offset,
-			  size_t len)
+/* In huge pages, where it can be: there is less to fault in. NULL: no memory. */
+static uint8_t *make_room(size_t len)
 {
-	uint8_t *packed = malloc(len);
-	uint32_t out_len = 0;
+	void *room = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (room == MAP_FAILED)
+		return NULL;
+	madvise(room, len, MADV_HUGEPAGE);
+	return room;
+}
+
+/* -ENOTSUP: nothing known. What was allocated is the caller's, in any case. */
+static int read_packed(struct kernel_bytes *bytes, const struct boot_file *kernel,
+		       const struct bzimage *image)
+{
+	uint32_t len;
 	int ret;
 
-	if (!packed)
+	bytes->packed_len = image->payload_bytes;
+	bytes->packed = make_room(bytes->packed_len);
+	if (!bytes->packed)
 		return -ENOMEM;
-	ret = boot_file_read(kernel, offset, packed, len);
+	ret = boot_file_read(kernel, image->payload_offset, bytes->packed, bytes->packed_len);
 	if (ret < 0)
-		goto out;
-	memcpy(&out_len, packed + len - sizeof(out_len), sizeof(out_len));
-	ret = -ENOTSUP;
-	if (!out_len || out_len > UNPACKED_MAX)
-		goto out;
-	ret = -ENOMEM;
-	out->len = out_len;
-	out->bytes = mmap(NULL, out->len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			  0);
-	if (out->bytes == MAP_FAILED)
-		goto out;
-	ret = unpack(packed, len, out->bytes, out->len);
+		return ret;
+	/* Its last word is the unpacked length. */
+	memcpy(&len, bytes->packed + bytes->packed_len - sizeof(len), sizeof(len));
+	if (!len || len > UNPACKED_MAX)
+		return -ENOTSUP;
+	bytes->len = len;
+	bytes->bytes = make_room(len);
+	return bytes->bytes ? 0 : -ENOMEM;
+}
+
+/* `*keep`: it took long, and should be kept. */
+static int get_kernel(struct kernel_bytes *bytes, bool *keep, const struct bzimage *image,
+		      const struct boot_payload *payload)
+{
+	int ret = read_packed(bytes, payload->kernel, image);
+
 	if (ret < 0)
-		munmap(out->bytes, out->len);
-out:
-	free(packed);
-	return ret;
+		return ret;
+	*keep = !unpack_is_quick(bytes->packed) && kernel_cache_get(payload->cache, bytes) < 0;
+	if (*keep || unpack_is_quick(bytes->packed))
+		return unpack(bytes->packed, bytes->packed_len, bytes->bytes, bytes->len);
+	log_debug("kernel %s: unpacked before, from the cache", payload->kernel->path);
+	return 0;
 }
 
 /* `start` plus a random multiple of `align`, such that `len` bytes end at `end`, or before. */
@@ -117,31 +130,39 @@ static int load(struct direct *direct, const struct bzimage *image, const struct
 	return 0;
 }
 
+static int load_bytes(struct direct *direct, const struct kernel_bytes *bytes,
+		      const struct bzimage *image, const struct boot_payload *payload,
+		      const struct mem *mem, uint64_t top)
+{
+	struct vmlinux kernel;
+
+	if (vmlinux_open(&kernel, bytes->bytes, bytes->len, image->hdr.pref_address) < 0)
+		return not_direct(payload, "not the ELF file that was expected");
+	return load(direct, image, &kernel, payload, mem, top);
+}
+
 int direct_load(struct direct *direct, const struct bzimage *image,
 		const struct boot_payload *payload, const struct mem *mem, uint64_t top)
 {
-	struct unpacked unpacked;
-	struct vmlinux kernel;
+	struct kernel_bytes bytes = {0};
+	bool keep = false;
 	int ret;
 
 	*direct = (struct direct){0};
 	if (!image->payload_bytes || !image->entry64 || !image->hdr.kernel_alignment)
 		return not_direct(payload, "its header does not say enough");
-	ret = unpack_payload(&unpacked, payload->kernel, image->payload_offset,
-			     image->payload_bytes);
-	if (ret == -EINVAL)
-		return not_direct(payload, "what is packed is damaged");
-	if (ret == -ENOTSUP)
-		return not_direct(payload, "packed in an unknown way");
-	if (ret == -ENOMEM)
-		return not_direct(payload, "out of memory");
-	if (ret < 0)
-		return ret;
-	ret = vmlinux_open(&kernel, unpacked.bytes, unpacked.len, image->hdr.pref_address);
-	if (ret < 0)
-		ret = not_direct(payload, "not the ELF file that was expected");
+	ret = get_kernel(&bytes, &keep, image, payload);
+	if (ret == 0)
+		ret = load_bytes(direct, &bytes, image, payload, mem, top);
+	else if (ret == -EINVAL)
+		ret = not_direct(payload, "what is packed is damaged");
+	else if (ret == -ENOTSUP)
+		ret = not_direct(payload, "packed in an unknown way");
+	else if (ret == -ENOMEM)
+		ret = not_direct(payload, "out of memory");
+	if (direct->loaded && keep)
+		kernel_cache_put(payload->cache, &bytes);
 	else
-		ret = load(direct, image, &kernel, payload, mem, top);
-	munmap(unpacked.bytes, unpacked.len);
+		kernel_bytes_free(&bytes);
 	return ret;
 }

@@ -95,6 +95,11 @@ static int unpack_lzma(lzma_ret ret, lzma_stream *stream, const uint8_t *in, siz
 	return ret == LZMA_STREAM_END && stream->total_out == out_len ? 0 : -EINVAL;
 }
 
+bool unpack_is_quick(const void *in)
+{
+	return memcmp(in, "\x02\x21\x4C\x18", 4) == 0;
+}
+
 int unpack(const void *in, size_t in_len, void *out, size_t out_len)
 {
 	lzma_stream stream = LZMA_STREAM_INIT;
@@ -104,7 +109,7 @@ int unpack(const void *in, size_t in_len, void *out, size_t out_len)
 		return -ENOTSUP;
 	if (memcmp(head, "\x1F\x8B\x08", 3) == 0)
 		return unpack_gzip(in, in_len, out, out_len);
-	if (memcmp(head, "\x02\x21\x4C\x18", 4) == 0)
+	if (unpack_is_quick(in))
 		return unpack_lz4(in, in_len, out, out_len);
 	if (memcmp(head, "\x28\xB5\x2F\xFD", 4) == 0)
 		return unpack_zstd(in, in_len, out, out_len);

@@ -2,6 +2,7 @@
 """Debian's stock kernels, and the small one, boot Debian with systemd to a login."""
 
 import re
+import tempfile
 
 import pytest
 
@@ -77,6 +78,22 @@ def test_kernel_at_random(boot, kernel, boots):
     assert seen["virtual"] == "ffffffff81000000" and seen["physical"].startswith("01000000-")
     # Of 500 places and, in 512 MiB with an initrd, some 200.
     assert len(places["virtual"]) > boots * 0.75 and len(places["physical"]) > boots * 0.65, places
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own")
+def test_kernel_from_cache(boot):
+    """The second start needs no unpacking; and it is not placed at random if that is not wanted."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as cache:
+        prefix = ["env", "XDG_CACHE_HOME=" + cache]
+        vm = boot("6.12-cloud", options=["-v"], prefix=prefix)
+        assert "from the cache" not in vm.said and "kernel cache" not in vm.said
+        vm.poweroff()
+        vm = boot("6.12-cloud", options=["-v", "--kaslr", "off"], prefix=prefix)
+        assert "unpacked before, from the cache" in vm.said
+        places = dict(line.split() for line in vm.check(PLACES).splitlines())
+        assert places["virtual"] == "ffffffff81000000"
+        assert places["physical"].startswith("01000000-")
+        vm.poweroff()
 
 
 @pytest.mark.smp

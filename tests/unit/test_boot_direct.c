@@ -12,6 +12,7 @@
 #include <asm/bootparam.h>
 
 #include "boot/boot.h"
+#include "util/log.h"
 
 #define RAM MIB(256)
 #define LINK MIB(16)
@@ -321,6 +322,33 @@ static void test_below_initrd(void **state)
 	file_drop(&initrd);
 }
 
+/* From the cache it is no other. */
+static void test_cached(void **state)
+{
+	static struct packed packed;
+	static struct kernel kernel;
+	char base[] = "/tmp/minivmm-direct-XXXXXX", command[64];
+	unsigned int hits = 0;
+	uint64_t gpa;
+	uint32_t shift;
+	struct loaded l;
+
+	assert_int_equal(setenv("XDG_CACHE_HOME", mkdtemp(base), 1), 0);
+	kernel_make(&kernel, good_relocs());
+	pack_zstd(&packed, &kernel);
+	log_set_level(LOG_LEVEL_DEBUG);
+	for (unsigned int i = 0; i < 20; i++) {
+		caught_begin();
+		load(&l, &packed, (struct boot_options){.cmdline = "", .kernel_cache = true});
+		hits += strstr(caught_end(), "from the cache") != NULL;
+		find_place(&l, &kernel, &gpa, &shift);
+		machine_finish(&l.vm);
+	}
+	assert_true(hits == 19);
+	snprintf(command, sizeof(command), "rm -r %s", base);
+	assert_int_equal(system(command), 0);
+}
+
 /* One without relocations is put where it was linked for. */
 static void test_immovable(void **state)
 {
@@ -460,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_below_initrd),
+		cmocka_unit_test(test_cached),
 		cmocka_unit_test(test_immovable),
 		cmocka_unit_test(test_lies_about_length),
 		cmocka_unit_test(test_damaged),

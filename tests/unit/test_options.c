@@ -18,6 +18,7 @@ static void test_defaults(void **state)
 	assert_int_equal(topology_count(&config.vm.cpus), 1);
 	assert_int_equal(config.disk_count + config.net_count, 0);
 	assert_false(config.no_reboot || config.force || config.stats || config.no_kaslr);
+	assert_true(config.kernel_cache);
 }
 
 static void check_all(void)
@@ -38,12 +39,13 @@ static void test_all(void **state)
 {
 	parse_ok("--kernel|bz|--initrd|ird|--cmdline|a b=c,d|--mem|2G|--cpus|288|--disk|a.img|"
 		 "--disk|b.qcow2|--net|bridge=br0|--name|web|--no-reboot|--force|--stats|"
-		 "--kaslr|off");
+		 "--kaslr|off|--kernel-cache|off");
 	check_all();
 	assert_string_equal(config.name, "web");
 	assert_true(config.no_reboot && config.force && config.stats && config.no_kaslr);
-	parse_ok("--kernel|bz|--kaslr=on");
-	assert_true(!config.no_kaslr);
+	assert_false(config.kernel_cache);
+	parse_ok("--kernel|bz|--kaslr=on|--kernel-cache=on");
+	assert_true(config.kernel_cache && !config.no_kaslr);
 	parse_ok("--kernel=bz|--initrd=ird|--cmdline=a b=c,d|--mem=2G|--cpus=288|--disk=a.img|"
 		 "--disk=b.qcow2|--net=bridge=br0");
 	check_all();
@@ -291,6 +293,7 @@ static const struct bad_line errors[] = {
 	{"-k|x|--n", "--n", "several"},
 	{"-k|x|--force=3", "--force", "no value"},
 	{"-k|x|--kaslr|maybe", "--kaslr maybe", "on or off"},
+	{"-k|x|--kernel-cache=", "--kernel-cache", "on or off"},
 	{"-k|x|--help=3", "--help", "no value"},
 	{"-k|x|--no-reboot=off", "--no-reboot", "no value"},
 	{"-k|x|disk.img", "'disk.img'", "--disk"},
