@@ -12,7 +12,7 @@
  * write to the file: the directories and the file must be ours alone. Everything is read, never
  * mapped: a file that changes meanwhile is a wrong checksum and no SIGBUS.
  *
- * An entry is written without a name, by a thread at a low priority while the guest runs, and
+ * An entry is written without a name, by a thread while the guest runs, and
  * linked when it is whole. Who is killed leaves nothing. It takes the place of whatever has its
  * name; two that write the same replace each other with the same. Then the entries that were not
  * used for longest go, until few enough are left.
@@ -31,7 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -365,7 +364,6 @@ static void *writer(void *arg)
 	struct kernel_cache *cache = arg;
 	int ret;
 
-	setpriority(PRIO_PROCESS, 0, 5); /* of this thread; the guest goes first */
 	ret = store(cache);
 	if (ret < 0)
 		log_debug("kernel cache: not kept: %s", strerror(-ret));
