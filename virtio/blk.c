@@ -9,6 +9,7 @@
 
 #include "util/util.h"
 #include "virtio/blk_request.h"
+#include "virtio/stats.h"
 
 /* Requests of one queue before other work gets its turn. */
 #define TURN_MAX 128
@@ -61,6 +62,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned int index)
 
 	if (may_take(vblk) && !queue->more)
 		take_some(queue);
+	vblk->now_ns = 0;
 }
 
 /* Show the driver the answers given since the last turn, and go on where that one stopped. */
@@ -75,6 +77,7 @@ static void blk_turn(struct loop_op *op, int res)
 	virtio_publish(&vblk->dev, queue->index);
 	if (more && may_take(vblk))
 		take_some(queue);
+	vblk->now_ns = 0;
 	blk_maybe_quiesced(vblk);
 }
 
@@ -136,6 +139,17 @@ static void blk_config_reset(struct virtio_dev *dev)
 	atomic_store_explicit(&to_blk(dev)->writeback, true, memory_order_relaxed);
 }
 
+static void blk_count(struct virtio_dev *dev)
+{
+	struct virtio_op_stats *ops = dev->stats->ops;
+
+	ops[BLK_READ].name = "read";
+	ops[BLK_WRITE].name = "write";
+	ops[BLK_FLUSH].name = "flush";
+	ops[BLK_DISCARD].name = "discard";
+	ops[BLK_WRITE_ZEROES].name = "write-zeroes";
+}
+
 static void blk_destroy(struct virtio_dev *dev)
 {
 	struct virtio_blk *vblk = to_blk(dev);
@@ -163,6 +177,7 @@ static const struct virtio_ops blk_ops = {
 	.activate = blk_activate,
 	.kick = blk_kick,
 	.quiesce = blk_quiesce,
+	.count = blk_count,
 	.destroy = blk_destroy,
 };
 

@@ -32,6 +32,7 @@
 
 #include "util/util.h"
 #include "virtio/blk_limit.h"
+#include "virtio/stats.h"
 
 /* In place of a status for the driver: there is none yet. */
 #define PENDING (-1)
@@ -62,6 +63,21 @@ void blk_defer_turn(struct blk_queue *queue)
 	loop_defer(queue->vblk->dev.loop, &queue->turn_op);
 }
 
+/* Near enough for all that is taken, or answered, at once. */
+static uint64_t batch_ns(struct virtio_blk *vblk)
+{
+	if (!vblk->now_ns)
+		vblk->now_ns = loop_now_ns(vblk->dev.loop);
+	return vblk->now_ns;
+}
+
+static void count_answer(struct blk_request *req, uint8_t status)
+{
+	histogram_add(&req->stats->latency_ns, batch_ns(req->queue->vblk) - req->start_ns);
+	run_count(&req->stats->bytes, status == VIRTIO_BLK_S_OK ? req->bytes : 0);
+	run_count(&req->stats->errors, status != VIRTIO_BLK_S_OK);
+}
+
 /* The slot's own memory goes back; the slot may be taken again. */
 static void release(struct blk_request *req)
 {
@@ -84,6 +100,8 @@ static void answer(struct blk_request *req, uint8_t status)
 	if (written == req->in_bytes)
 		written++;
 	*req->status = status;
+	if (req->stats)
+		count_answer(req, status);
 	release(req);
 	vq_push(dev->queues[queue->index].vq, req->head, (uint32_t)MIN(written, UINT32_MAX));
 	blk_defer_turn(queue);
@@ -158,7 +176,7 @@ _Static_assert((uint64_t)BLK_RANGES_MAX * BLK_RANGE_SECTORS_MAX * BLK_SECTOR <= 
 	       "blk_limit_pass");
 
 /* Zeroes count as if they were written, which they are where the host knows no better. */
-static uint64_t limited_bytes(const struct blk_request *req)
+static uint64_t bytes_of(const struct blk_request *req)
 {
 	uint64_t bytes = 0;
 
@@ -174,7 +192,7 @@ static void pass_waiting(void *arg)
 	struct virtio_blk *vblk = arg;
 	struct blk_request *req;
 
-	while ((req = vblk->waiting) && blk_limit_pass(vblk->limit, limited_bytes(req))) {
+	while ((req = vblk->waiting) && blk_limit_pass(vblk->limit, bytes_of(req))) {
 		vblk->waiting = req->next;
 		first_step(req);
 	}
@@ -186,7 +204,7 @@ static void start_limited(struct blk_request *req)
 {
 	struct virtio_blk *vblk = req->queue->vblk;
 
-	if (!vblk->waiting && blk_limit_pass(vblk->limit, limited_bytes(req))) {
+	if (!vblk->waiting && blk_limit_pass(vblk->limit, bytes_of(req))) {
 		first_step(req);
 		return;
 	}
@@ -216,7 +234,14 @@ void blk_drop_waiting(struct virtio_blk *vblk)
 /* What was found to be in order. */
 static void start(struct blk_request *req)
 {
-	if (req->queue->vblk->limit)
+	struct virtio_blk *vblk = req->queue->vblk;
+
+	if (vblk->dev.stats) {
+		req->stats = &vblk->dev.stats->ops[req->blk.op];
+		req->start_ns = batch_ns(vblk);
+		req->bytes = bytes_of(req);
+	}
+	if (vblk->limit)
 		start_limited(req);
 	else
 		first_step(req);
@@ -431,6 +456,7 @@ bool blk_take(struct blk_queue *queue, const struct vq_chain *chain)
 	req->status = cut_last(&parts);
 	req->in_bytes = (uint32_t)parts.in_bytes;
 	req->filled = 0;
+	req->stats = NULL;
 	req->blk.unmap = false;
 	req->blk.done = request_done;
 	status = parse(req, &parts);

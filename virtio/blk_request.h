@@ -38,6 +38,8 @@ struct blk_request {
 	uint8_t ranges, next_range;
 	struct blk_long_iov *long_iov; /* borrowed, or NULL */
 	struct blk_request *next;      /* that waits for the disk's limit */
+	struct virtio_op_stats *stats; /* of its kind, or NULL: it is not counted */
+	uint64_t start_ns, bytes;      /* where it is */
 	union {
 		struct iovec iov[BLK_SHORT_IOV];
 		struct virtio_blk_discard_write_zeroes range[BLK_RANGES_MAX];
@@ -64,6 +66,7 @@ struct virtio_blk {
 	bool draining;
 	unsigned int busy; /* requests in the block layer, and turns deferred */
 	struct blk_long_iov *long_free;
+	uint64_t now_ns; /* read once per batch, for counting; 0: not yet */
 	struct blk_limit *limit; /* or NULL */
 	struct blk_request *waiting, **waiting_tail; /* for the limit, of all queues */
 	struct blk_queue queues[];

@@ -22,6 +22,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -78,19 +79,15 @@ static void reset_locked(struct virtio_dev *dev)
 	post_update_locked(dev);
 }
 
-/* 2.2.2, and 6.2: a driver without VERSION_1 would use the legacy formats. */
-static bool features_acceptable_locked(const struct virtio_dev *dev)
-{
-	return !(dev->driver_features & ~dev->offered) &&
-	       dev->driver_features & FEATURE(VIRTIO_F_VERSION_1);
-}
-
 /* Bits are only ever added (2.1.1); those not acceptable stay clear, as the driver will see. */
 static void add_status_locked(struct virtio_dev *dev, uint8_t wanted)
 {
 	uint8_t added = wanted & STATUS_DRIVER_BITS & ~dev->status;
+	/* 2.2.2, and 6.2: a driver without VERSION_1 would use the legacy formats. */
+	bool acceptable = !(dev->driver_features & ~dev->offered) &&
+			  dev->driver_features & FEATURE(VIRTIO_F_VERSION_1);
 
-	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable_locked(dev))
+	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !acceptable)
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	if (!((dev->status | added) & VIRTIO_CONFIG_S_FEATURES_OK))
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
@@ -227,13 +224,19 @@ static bool is_stopped(const struct virtio_dev *dev)
 	return dev->draining || atomic_load_explicit(&dev->broken, memory_order_relaxed);
 }
 
+static void kick(struct virtio_queue *queue)
+{
+	if (!is_stopped(queue->dev))
+		queue->dev->ops->kick(queue->dev, (unsigned int)(queue - queue->dev->queues));
+}
+
 static void kicked(void *arg)
 {
 	struct virtio_queue *queue = arg;
-	struct virtio_dev *dev = queue->dev;
 
-	if (!is_stopped(dev))
-		dev->ops->kick(dev, (unsigned int)(queue - dev->queues));
+	if (queue->stats)
+		run_count(&queue->stats->doorbells, 1);
+	kick(queue);
 }
 
 static bool has_more(struct loop_look *look)
@@ -252,7 +255,11 @@ static bool arm(struct loop_look *look)
 
 static void found(struct loop_look *look)
 {
-	kicked(CONTAINER_OF(look, struct virtio_queue, look));
+	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
+
+	if (queue->stats)
+		run_count(&queue->stats->found, 1);
+	kick(queue);
 }
 
 void virtio_await(struct virtio_dev *dev, unsigned int index)
@@ -289,6 +296,7 @@ static int make_queue(struct virtio_dev *dev, unsigned int index, const struct v
 	if (live.size <= dev->ops->queue_size_max)
 		r = vq_create(dev->mem, &live, &queue->vq);
 	if (r == 0) {
+		vq_count(queue->vq, queue->stats);
 		queue->watch = loop_watch_event(dev->loop, queue->kick_fd, kicked, queue);
 		r = queue->watch ? 0 : -ENOMEM;
 	}
@@ -325,7 +333,7 @@ static void activate(struct virtio_dev *dev, const struct activation *wanted)
 	/* Buffers may have been there before anybody listened to the doorbell. */
 	for (unsigned int i = 0; i < dev->nqueues; i++)
 		if (dev->queues[i].vq)
-			kicked(&dev->queues[i]);
+			kick(&dev->queues[i]);
 }
 
 static void finish_reset(struct virtio_dev *dev)
@@ -406,8 +414,11 @@ void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index)
 
 void virtio_publish(struct virtio_dev *dev, unsigned int index)
 {
-	if (vq_publish(dev->queues[index].vq) && dev->transport.queue_irq)
-		dev->transport.queue_irq(dev->transport.owner, index);
+	if (!vq_publish(dev->queues[index].vq) || !dev->transport.queue_irq)
+		return;
+	if (dev->queues[index].stats)
+		run_count(&dev->queues[index].stats->irqs, 1);
+	dev->transport.queue_irq(dev->transport.owner, index);
 }
 
 void virtio_broken(struct virtio_dev *dev, const char *why)
@@ -457,6 +468,7 @@ void virtio_dev_finish(struct virtio_dev *dev)
 {
 	for (unsigned int i = 0; i < dev->nqueues; i++)
 		close(dev->queues[i].kick_fd);
+	free(dev->stats);
 	pthread_cond_destroy(&dev->idle);
 	pthread_mutex_destroy(&dev->lock);
 }

@@ -25,6 +25,7 @@
 #include "virtio/transport.h"
 
 struct mem;
+struct virtio_stats;
 
 #define VIRTIO_QUEUES_MAX 64
 
@@ -51,6 +52,8 @@ struct virtio_ops {
 	void (*irqs_moved)(struct virtio_dev *dev);
 	/* Optional: stop popping; virtio_quiesced once nothing is in flight, at once is fine. */
 	void (*quiesce)(struct virtio_dev *dev);
+	/* Optional: virtio_dev_count gave dev->stats; add what the device counts beside. */
+	void (*count)(struct virtio_dev *dev);
 	/* Mandatory: idle, off the loop; free everything incl. `dev` itself. */
 	void (*destroy)(struct virtio_dev *dev);
 };
@@ -62,6 +65,7 @@ struct virtio_queue {
 	struct loop_watch *watch; /* the loop's side, as are these: */
 	struct loop_look look;
 	struct virtqueue *vq; /* live, or NULL */
+	struct vq_stats *stats; /* in dev->stats, or NULL */
 	struct virtio_dev *dev;
 };
 
@@ -75,6 +79,7 @@ struct virtio_dev {
 	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
 	struct virtio_transport transport;
 	struct log_limit log_limit;
+	struct virtio_stats *stats; /* or NULL; fixed before the device starts */
 
 	/* vCPU threads, under the lock */
 	pthread_mutex_t lock;
@@ -125,6 +130,8 @@ void virtio_config_changed(struct virtio_dev *dev);
 
 /* --- for the machine --- */
 
+/* Count from now on, which is before the device starts. 0 or -ENOMEM. */
+int virtio_dev_count(struct virtio_dev *dev);
 /* vCPUs are stopped: reset the device and wait until it is idle; the loop is running. */
 void virtio_dev_stop(struct virtio_dev *dev);
 /* Accepts NULL. */

@@ -22,6 +22,7 @@
 #include "util/log.h"
 #include "util/util.h"
 #include "virtio/net_impl.h"
+#include "virtio/stats.h"
 
 #define FEATURE(bit) (1ull << (bit))
 #define NO_WATCH "no memory to watch the back end"
@@ -260,6 +261,12 @@ static void irqs_moved(struct virtio_dev *dev)
 	net_vhost_irqs_moved(to_net(dev));
 }
 
+static void count(struct virtio_dev *dev)
+{
+	dev->stats->frames = to_net(dev)->live;
+	dev->stats->by_kernel = to_net(dev)->net->vhost;
+}
+
 static void destroy(struct virtio_dev *dev)
 {
 	virtio_dev_finish(dev);
@@ -283,6 +290,7 @@ static const struct virtio_ops net_virtio_ops = {
 	.kick = kick,
 	.irqs_moved = irqs_moved,
 	.quiesce = quiesce,
+	.count = count,
 	.destroy = destroy,
 };
 

@@ -74,7 +74,9 @@ struct virtqueue {
 	uint16_t seen_avail; /* avail->idx as last read */
 	uint16_t used_next, used_published;
 	uint16_t popped; /* the head of the last vq_pop */
+	uint64_t popped_bytes; /* that chain's for us to read */
 	const char *error;
+	struct vq_stats *stats; /* or NULL */
 
 	uint64_t in_flight[VQ_SIZE_MAX / 64];
 	struct iovec iov[VQ_IOV_MAX]; /* of the chain popped last */
@@ -165,6 +167,11 @@ int vq_create(const struct mem *mem, const struct vq_config *config, struct virt
 void vq_destroy(struct virtqueue *vq)
 {
 	free(vq);
+}
+
+void vq_count(struct virtqueue *vq, struct vq_stats *stats)
+{
+	vq->stats = stats;
 }
 
 uint16_t vq_size(const struct virtqueue *vq)
@@ -322,6 +329,10 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 	flip_in_flight(vq, head);
 	vq->last_avail++;
 	vq->popped = head;
+	if (vq->stats) {
+		vq->popped_bytes = chain->out_bytes;
+		run_count(&vq->stats->bytes_out, chain->out_bytes);
+	}
 	return 1;
 }
 
@@ -330,6 +341,8 @@ void vq_unpop(struct virtqueue *vq)
 	assert(in_flight(vq, vq->popped));
 	flip_in_flight(vq, vq->popped);
 	vq->last_avail--;
+	if (vq->stats)
+		run_count(&vq->stats->bytes_out, -vq->popped_bytes);
 }
 
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
@@ -342,6 +355,10 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
 	atomic_store_explicit(&elem->id, head, memory_order_relaxed);
 	atomic_store_explicit(&elem->len, written, memory_order_relaxed);
 	vq->used_next++;
+	if (vq->stats) {
+		run_count(&vq->stats->requests, 1);
+		run_count(&vq->stats->bytes_in, written);
+	}
 }
 
 bool vq_publish(struct virtqueue *vq)
@@ -351,6 +368,8 @@ bool vq_publish(struct virtqueue *vq)
 	if (new == old)
 		return false;
 	vq->used_published = new;
+	if (vq->stats)
+		histogram_add(&vq->stats->batches, (uint16_t)(new - old));
 	/* Release, with the driver's acquire of used->idx: the elements are complete. And
 	 * seq_cst before the loads below, with the driver's barrier between asking for
 	 * interrupts and looking at used->idx again: one of us sees the other. */

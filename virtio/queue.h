@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "util/histogram.h"
+
 struct mem;
 
 #define VQ_SIZE_MAX 1024
@@ -40,9 +42,21 @@ struct vq_chain {
 
 struct virtqueue;
 
+/* One queue's numbers. Its loop counts; others may read meanwhile. */
+struct vq_stats {
+	_Atomic uint64_t requests;            /* answered */
+	_Atomic uint64_t bytes_out, bytes_in; /* from and to the guest, headers and all */
+	_Atomic uint64_t irqs;
+	_Atomic uint64_t doorbells; /* heard: several kicks may be one */
+	_Atomic uint64_t found;     /* there was more, without a doorbell */
+	struct histogram batches;   /* requests shown to the driver at once */
+};
+
 /* 0 or -errno: -EINVAL size or alignment, -EFAULT not in RAM, -ENOMEM. */
 int vq_create(const struct mem *mem, const struct vq_config *config, struct virtqueue **out);
 void vq_destroy(struct virtqueue *vq);
+/* Count what passes in `stats`: the first three and `batches`. NULL: do not. */
+void vq_count(struct virtqueue *vq, struct vq_stats *stats);
 uint16_t vq_size(const struct virtqueue *vq);
 
 /*
