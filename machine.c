@@ -26,7 +26,6 @@
 #include "devices/power.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
-#include "stats.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/util.h"
@@ -97,6 +96,10 @@ static void signalled(void *arg)
 		console_resumed(machine->console);
 		return;
 	}
+	if (info.ssi_signo == SIGUSR1) {
+		machine_stats_show(machine);
+		return;
+	}
 	if (info.ssi_signo == SIGHUP || machine->asked_to_end) {
 		quit(machine);
 		return;
@@ -117,6 +120,7 @@ static void block_signals(struct machine *machine)
 
 	sigemptyset(&machine->signals);
 	sigaddset(&machine->signals, SIGCONT);
+	sigaddset(&machine->signals, SIGUSR1);
 	for (unsigned int i = 0; i < ARRAY_LEN(ends); i++)
 		if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
 			sigaddset(&machine->signals, ends[i]);
@@ -310,12 +314,11 @@ static enum vm_end board_run(struct machine *machine)
 	if (board_create(machine, &entry) < 0)
 		return VM_FAILED;
 	vm = machine->board.vm;
-	if (vm_start(vm, &entry) == 0) {
+	if (machine_stats_start(machine) == 0 && vm_start(vm, &entry) == 0) {
 		if (loop_run(machine->loop) == 0)
 			end = (enum vm_end)atomic_load(&vm->end);
 		vm_stop(vm);
-		if (machine->config->stats)
-			stats_print(vm);
+		machine_stats_end(machine);
 	}
 	board_destroy(machine);
 	return end;
@@ -358,7 +361,8 @@ int machine_run(const struct machine_config *config)
 
 	/* First of all: a signal that killed us later would leave a TAP up and on its bridge. */
 	block_signals(&machine);
-	if (machine_open(&machine) == 0 && face_user(&machine) == 0) {
+	if (machine_stats_open(&machine) == 0 && machine_open(&machine) == 0 &&
+	    face_user(&machine) == 0) {
 		machine_register(&machine);
 		do
 			end = board_run(&machine);
@@ -367,6 +371,7 @@ int machine_run(const struct machine_config *config)
 	}
 	leave_user(&machine);
 	machine.powered_off = end == VM_POWEROFF;
+	machine_stats_close(&machine);
 	if (machine_close(&machine) < 0)
 		end = VM_FAILED;
 	return end == VM_FAILED ? 1 : 0;

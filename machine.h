@@ -52,7 +52,8 @@ struct machine_config {
 	bool no_kaslr;  /* the kernel goes where it was linked */
 	bool no_reboot; /* the guest's reboot ends the machine */
 	bool force;     /* try a stock kernel on a host that cannot run it */
-	bool stats;     /* print the exits to user space at the end, on stderr */
+	bool stats;     /* count, and print it on stderr at the end and on SIGUSR1 */
+	const char *stats_file; /* for the same as JSON, a line for each boot; or NULL */
 };
 
 /*

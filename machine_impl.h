@@ -3,6 +3,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdio.h>
 
 #include "machine.h"
 #include "vmm/kvm.h"
@@ -53,6 +54,7 @@ struct machine {
 	bool asked_to_end; /* the power button was pressed by a signal */
 	bool quit;         /* at once, whatever the guest did */
 	struct run *run;   /* by which others find us, or NULL */
+	FILE *stats_file;  /* of --stats=FILE, or NULL */
 	bool powered_off;  /* by the guest: what it wrote to its disks is whole */
 	struct board board;
 };
@@ -71,3 +73,12 @@ int machine_close(struct machine *machine);
  */
 void machine_register(struct machine *machine);
 void machine_unregister(struct machine *machine);
+
+/* The user's file, open for as long as the machine is. 0 or -errno; logs. */
+int machine_stats_open(struct machine *machine);
+void machine_stats_close(struct machine *machine);
+/* The board's vCPUs and devices are about to start. 0 or -errno; logs. */
+int machine_stats_start(struct machine *machine);
+/* What was counted until now; and, with its vCPUs stopped, all of the board's. */
+void machine_stats_show(const struct machine *machine);
+void machine_stats_end(struct machine *machine);

@@ -55,7 +55,8 @@ const char options_help[] =
 	"                        keep unpacked kernels for the next start (default on)\n"
 	"      --no-reboot       end when the guest reboots\n"
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
-	"      --stats           at the end, print the exits to user space\n"
+	"      --stats[=FILE]    at the end and on SIGUSR1, print what was counted of\n"
+	"                        processors and devices; at the end as JSON to FILE\n"
 	"  -v, --verbose         say more\n"
 	"  -h, --help            this help\n"
 	"  -V, --version         the version\n"
@@ -89,7 +90,7 @@ static const struct option long_options[] = {
 	{"kernel-cache", required_argument, NULL, OPTION_KERNEL_CACHE},
 	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
 	{"force", no_argument, NULL, OPTION_FORCE},
-	{"stats", no_argument, NULL, OPTION_STATS},
+	{"stats", optional_argument, NULL, OPTION_STATS},
 	{"pin", required_argument, NULL, OPTION_PIN},
 	{"cpu-idle-exits", required_argument, NULL, OPTION_IDLE_EXITS},
 	{"halt-poll", required_argument, NULL, OPTION_HALT_POLL},
@@ -247,7 +248,11 @@ static int parse_option(int option, struct machine_config *config)
 		return 0;
 	case OPTION_STATS:
 		config->stats = true;
-		return 0;
+		config->stats_file = optarg;
+		if (!optarg || *optarg)
+			return 0;
+		log_error("--stats=: the file's name is missing");
+		return -EINVAL;
 	case 'v':
 		log_set_level(LOG_LEVEL_DEBUG);
 		return 0;

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* `--stats`: what left the guest for user space. */
+/* `--stats`: the exits to user space, what KVM counts, and what the devices do. Any time. */
 #pragma once
 
-struct vm;
+#include <stdio.h>
 
-/* A table on stderr, per vCPU, the most frequent first. The vCPUs are stopped. */
-void stats_print(const struct vm *vm);
+struct board;
+
+/* Tables, for people: per vCPU, the most frequent exits first, and per device. */
+void stats_print(const struct board *board, FILE *to);
+/* The same as one JSON object, and all histograms. */
+void stats_print_json(const struct board *board, FILE *to);

@@ -18,11 +18,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/log.h"
 #include "util/util.h"
 #include "vmm/cpuid.h"
+#include "vmm/exit_profile.h"
 #include "vmm/kvm.h"
 #include "vmm/vm.h"
 
@@ -97,6 +99,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index)
 	vcpu->vm = vm;
 	vcpu->index = index;
 	vcpu->apic_id = topology_apic_id(&vm->topology, index);
+	vcpu->stats_fd = -1;
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->apic_id);
 	if (vcpu->fd < 0)
 		return -errno;
@@ -121,6 +124,9 @@ err_close:
 
 void vcpu_finish(struct vcpu *vcpu)
 {
+	if (vcpu->stats_fd >= 0)
+		close(vcpu->stats_fd);
+	free(vcpu->profile);
 	munmap(vcpu->run, (size_t)vcpu->vm->kvm->run_size);
 	close(vcpu->fd);
 }
@@ -183,32 +189,12 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct vcpu_entry *entry)
 
 /* --- exits --- */
 
-static void count_exit(struct vcpu *vcpu, enum vcpu_exit_kind kind, uint64_t addr)
-{
-	unsigned int hash = (unsigned int)((addr >> 2 ^ addr >> 12 ^ kind) % VCPU_STAT_SLOTS);
-
-	for (unsigned int i = 0; i < VCPU_STAT_SLOTS; i++) {
-		struct vcpu_stat *stat = &vcpu->stats[(hash + i) % VCPU_STAT_SLOTS];
-
-		if (stat->count == 0) {
-			stat->kind = kind;
-			stat->addr = addr;
-		}
-		if (stat->kind == kind && stat->addr == addr) {
-			stat->count++;
-			return;
-		}
-	}
-	vcpu->stats_lost++;
-}
-
 static void handle_io(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 	bool out = run->io.direction == KVM_EXIT_IO_OUT;
 
-	count_exit(vcpu, out ? VCPU_EXIT_PIO_OUT : VCPU_EXIT_PIO_IN, run->io.port);
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (out)
 			bus_write(&vcpu->vm->pio, run->io.port, data, run->io.size);
@@ -223,7 +209,6 @@ static void handle_mmio(struct vcpu *vcpu)
 	uint32_t len = run->mmio.len;
 	bool write = run->mmio.is_write;
 
-	count_exit(vcpu, write ? VCPU_EXIT_MMIO_WRITE : VCPU_EXIT_MMIO_READ, run->mmio.phys_addr);
 	/* An access across a page may arrive in odd pieces; no device has registers like that. */
 	if (len == 0 || len > 8 || (len & (len - 1))) {
 		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
@@ -256,9 +241,6 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_MMIO:
 		handle_mmio(vcpu);
 		return;
-	}
-	count_exit(vcpu, VCPU_EXIT_OTHER, run->exit_reason);
-	switch (run->exit_reason) {
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		return;
@@ -281,6 +263,45 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* How the exit at hand is told from others: its kind and address. */
+static enum exit_kind identify_exit(const struct kvm_run *run, uint64_t *addr)
+{
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		*addr = run->io.port;
+		return run->io.direction == KVM_EXIT_IO_OUT ? EXIT_PIO_OUT : EXIT_PIO_IN;
+	case KVM_EXIT_MMIO:
+		*addr = run->mmio.phys_addr;
+		return run->mmio.is_write ? EXIT_MMIO_WRITE : EXIT_MMIO_READ;
+	default:
+		*addr = run->exit_reason;
+		return EXIT_OTHER;
+	}
+}
+
+static void handle_and_count(struct vcpu *vcpu)
+{
+	uint64_t addr, start;
+	enum exit_kind kind;
+
+	if (!vcpu->profile) {
+		handle_exit(vcpu);
+		return;
+	}
+	kind = identify_exit(vcpu->run, &addr);
+	start = now_ns();
+	handle_exit(vcpu);
+	exit_profile_add(vcpu->profile, kind, addr, now_ns() - start);
+}
+
 /* --- the thread --- */
 
 static void on_kick(int signal)
@@ -298,7 +319,7 @@ static void *vcpu_main(void *arg)
 
 	while (goes_on(vcpu->vm)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
-			handle_exit(vcpu);
+			handle_and_count(vcpu);
 		else if (errno != EINTR && errno != EAGAIN)
 			fail(vcpu, "KVM_RUN failed, errno", (uint64_t)errno);
 	}
@@ -315,6 +336,15 @@ static void pin(const struct vcpu *vcpu, pthread_attr_t *attr)
 	CPU_ZERO(&set);
 	CPU_SET(pins[vcpu->index], &set);
 	pthread_attr_setaffinity_np(attr, sizeof(set), &set);
+}
+
+int vcpu_count(struct vcpu *vcpu)
+{
+	vcpu->profile = calloc(1, sizeof(*vcpu->profile));
+	if (!vcpu->profile)
+		return -ENOMEM;
+	vcpu->stats_fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, 0);
+	return 0;
 }
 
 int vcpu_start(struct vcpu *vcpu)

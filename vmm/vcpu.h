@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct exit_profile;
 struct vm;
 
 /* How the boot processor starts. The other processors wait for INIT and SIPI. */
@@ -29,22 +30,6 @@ struct vcpu_entry {
 	uint16_t gdt_len_bytes;
 };
 
-enum vcpu_exit_kind {
-	VCPU_EXIT_PIO_IN,
-	VCPU_EXIT_PIO_OUT,
-	VCPU_EXIT_MMIO_READ,
-	VCPU_EXIT_MMIO_WRITE,
-	VCPU_EXIT_OTHER, /* addr: the KVM exit reason */
-};
-
-/* Exits to user space by kind and address: a hash table. */
-#define VCPU_STAT_SLOTS 128
-struct vcpu_stat {
-	enum vcpu_exit_kind kind;
-	uint64_t addr;
-	uint64_t count;
-};
-
 struct vcpu {
 	struct vm *vm;
 	unsigned int index;
@@ -53,15 +38,19 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	/* Owned by the thread; read after it ended. */
-	struct vcpu_stat stats[VCPU_STAT_SLOTS];
-	uint64_t stats_lost; /* exits that found no slot */
+	struct exit_profile *profile; /* or NULL: nobody wants to know */
+	int stats_fd; /* of kvm_stats_read, or -1 */
 };
 
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned int index);
 void vcpu_finish(struct vcpu *vcpu);
 /* Set the boot processor's registers. 0 or -errno. */
 int vcpu_set_entry(struct vcpu *vcpu, const struct vcpu_entry *entry);
+/*
+ * Before the thread starts, as KVM gives no file while it runs: count exits from now on. Where
+ * the kernel has no counters of its own, there are none. 0 or -ENOMEM.
+ */
+int vcpu_count(struct vcpu *vcpu);
 int vcpu_start(struct vcpu *vcpu);
 /* Make the thread leave the guest, soon; then join it. vm->stopping is set before. */
 void vcpu_kick(struct vcpu *vcpu);

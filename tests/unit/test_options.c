@@ -46,6 +46,10 @@ static void test_all(void **state)
 	assert_false(config.kernel_cache);
 	parse_ok("--kernel|bz|--kaslr=on|--kernel-cache=on");
 	assert_true(config.kernel_cache && !config.no_kaslr);
+	assert_null(config.stats_file);
+	parse_ok("--kernel|bz|--stats=s.json");
+	assert_true(config.stats);
+	assert_string_equal(config.stats_file, "s.json");
 	parse_ok("--kernel=bz|--initrd=ird|--cmdline=a b=c,d|--mem=2G|--cpus=288|--disk=a.img|"
 		 "--disk=b.qcow2|--net=bridge=br0");
 	check_all();
