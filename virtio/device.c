@@ -12,9 +12,7 @@
  * The end of the reset clears all registers in one step; then the driver sees 0. A device that
  * was never started has nothing on the loop, and is reset on the vCPU's thread.
  *
- * Live queues belong to the loop alone and never change between activation and reset. A kick is
- * an exit of the driver's vCPU: as long as the loop is awake it looks at the rings it awaits
- * something from, and the driver is asked to kick only before the loop sleeps.
+ * Live queues belong to the loop alone and never change between activation and reset.
  */
 #include "virtio/device.h"
 
@@ -79,15 +77,19 @@ static void reset_locked(struct virtio_dev *dev)
 	post_update_locked(dev);
 }
 
+/* 2.2.2, and 6.2: a driver without VERSION_1 would use the legacy formats. */
+static bool features_acceptable_locked(const struct virtio_dev *dev)
+{
+	return !(dev->driver_features & ~dev->offered) &&
+	       dev->driver_features & FEATURE(VIRTIO_F_VERSION_1);
+}
+
 /* Bits are only ever added (2.1.1); those not acceptable stay clear, as the driver will see. */
 static void add_status_locked(struct virtio_dev *dev, uint8_t wanted)
 {
 	uint8_t added = wanted & STATUS_DRIVER_BITS & ~dev->status;
-	/* 2.2.2, and 6.2: a driver without VERSION_1 would use the legacy formats. */
-	bool acceptable = !(dev->driver_features & ~dev->offered) &&
-			  dev->driver_features & FEATURE(VIRTIO_F_VERSION_1);
 
-	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !acceptable)
+	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable_locked(dev))
 		added &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	if (!((dev->status | added) & VIRTIO_CONFIG_S_FEATURES_OK))
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
@@ -218,62 +220,10 @@ void virtio_config_changed(struct virtio_dev *dev)
 
 /* --- the device's side, on the loop --- */
 
-static bool is_stopped(const struct virtio_dev *dev)
+static void stop_listening(struct virtio_dev *dev)
 {
-	/* `broken` is set on this thread */
-	return dev->draining || atomic_load_explicit(&dev->broken, memory_order_relaxed);
-}
-
-static void kick(struct virtio_queue *queue)
-{
-	if (!is_stopped(queue->dev))
-		queue->dev->ops->kick(queue->dev, (unsigned int)(queue - queue->dev->queues));
-}
-
-static void kicked(void *arg)
-{
-	struct virtio_queue *queue = arg;
-
-	if (queue->stats)
-		run_count(&queue->stats->doorbells, 1);
-	kick(queue);
-}
-
-static bool has_more(struct loop_look *look)
-{
-	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
-
-	return !is_stopped(queue->dev) && vq_has_more(queue->vq);
-}
-
-static bool arm(struct loop_look *look)
-{
-	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
-
-	return !is_stopped(queue->dev) && vq_arm(queue->vq);
-}
-
-static void found(struct loop_look *look)
-{
-	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
-
-	if (queue->stats)
-		run_count(&queue->stats->found, 1);
-	kick(queue);
-}
-
-void virtio_await(struct virtio_dev *dev, unsigned int index)
-{
-	loop_look(dev->loop, &dev->queues[index].look);
-}
-
-static void drop_watches(struct virtio_dev *dev)
-{
-	for (unsigned int i = 0; i < dev->nqueues; i++) {
-		loop_unlook(&dev->queues[i].look);
-		loop_unwatch(dev->loop, dev->queues[i].watch);
-		dev->queues[i].watch = NULL;
-	}
+	for (unsigned int i = 0; i < dev->nqueues; i++)
+		virtio_stop_listening(&dev->queues[i]);
 }
 
 static void drop_queues(struct virtio_dev *dev)
@@ -297,8 +247,7 @@ static int make_queue(struct virtio_dev *dev, unsigned int index, const struct v
 		r = vq_create(dev->mem, &live, &queue->vq);
 	if (r == 0) {
 		vq_count(queue->vq, queue->stats);
-		queue->watch = loop_watch_event(dev->loop, queue->kick_fd, kicked, queue);
-		r = queue->watch ? 0 : -ENOMEM;
+		r = virtio_listen(queue);
 	}
 	if (r < 0)
 		log_guest(&dev->log_limit, "%s: the guest's queue %u of %u entries cannot be used: %s",
@@ -322,7 +271,7 @@ static void activate(struct virtio_dev *dev, const struct activation *wanted)
 		if (wanted->enabled[i])
 			r = make_queue(dev, i, &wanted->configs[i]);
 	if (r < 0) {
-		drop_watches(dev);
+		stop_listening(dev);
 		drop_queues(dev);
 		virtio_broken(dev, "its queues are not valid");
 		return;
@@ -333,7 +282,7 @@ static void activate(struct virtio_dev *dev, const struct activation *wanted)
 	/* Buffers may have been there before anybody listened to the doorbell. */
 	for (unsigned int i = 0; i < dev->nqueues; i++)
 		if (dev->queues[i].vq)
-			kick(&dev->queues[i]);
+			virtio_queue_kick(&dev->queues[i]);
 }
 
 static void finish_reset(struct virtio_dev *dev)
@@ -354,7 +303,7 @@ static void drain(struct virtio_dev *dev)
 		return;
 	}
 	dev->draining = true;
-	drop_watches(dev);
+	stop_listening(dev);
 	if (dev->ops->quiesce)
 		dev->ops->quiesce(dev);
 	else
@@ -399,28 +348,6 @@ static void update(struct loop_call *call)
 		dev->ops->irqs_moved(dev);
 }
 
-void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index)
-{
-	loop_unlook(&dev->queues[index].look);
-	loop_watch_pause(dev->loop, dev->queues[index].watch);
-}
-
-/* A reset may have dropped the watch before. */
-void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index)
-{
-	if (dev->queues[index].watch)
-		loop_watch_resume(dev->loop, dev->queues[index].watch);
-}
-
-void virtio_publish(struct virtio_dev *dev, unsigned int index)
-{
-	if (!vq_publish(dev->queues[index].vq) || !dev->transport.queue_irq)
-		return;
-	if (dev->queues[index].stats)
-		run_count(&dev->queues[index].stats->irqs, 1);
-	dev->transport.queue_irq(dev->transport.owner, index);
-}
-
 void virtio_broken(struct virtio_dev *dev, const char *why)
 {
 	if (atomic_exchange(&dev->broken, true)) /* pairs with the load in virtio_get_status */
@@ -451,7 +378,7 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 		struct virtio_queue *queue = &dev->queues[dev->nqueues];
 
 		queue->dev = dev;
-		queue->look = (struct loop_look){.there = has_more, .arm = arm, .found = found};
+		virtio_notify_init(queue);
 		queue->kick_fd = eventfd(0, EFD_CLOEXEC);
 		if (queue->kick_fd < 0) {
 			int r = -errno;

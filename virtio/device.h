@@ -22,6 +22,7 @@
 #include "util/log.h"
 #include "util/loop.h"
 #include "virtio/queue.h"
+#include "virtio/notify.h"
 #include "virtio/transport.h"
 
 struct mem;
@@ -114,13 +115,6 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned int feature
 	return dev->features >> feature & 1;
 }
 
-/* Queue `index` is empty: ops->kick once there is more, whether the driver kicks or not. */
-void virtio_await(struct virtio_dev *dev, unsigned int index);
-/* Publish what was pushed on queue `index` and interrupt the driver if it wants that. */
-void virtio_publish(struct virtio_dev *dev, unsigned int index);
-/* Another listens to the doorbell of queue `index`, as the kernel: no ops->kick until taken back. */
-void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index);
-void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index);
 /* The driver broke the rules beyond an error status: DEVICE_NEEDS_RESET (2.1.1), said once. */
 void virtio_broken(struct virtio_dev *dev, const char *why);
 /* Answers ops->quiesce, inside it or later; the queues are gone when it returns. */
