@@ -65,6 +65,11 @@ void loop_stay_awake(struct loop *loop, int us)
 	loop->awake_us = us;
 }
 
+void loop_wake_costs(struct loop *loop, uint32_t ns)
+{
+	loop->wake_ns = MAX(loop->wake_ns, ns);
+}
+
 uint64_t loop_now_ns(struct loop *loop)
 {
 	struct timespec now;

@@ -67,10 +67,12 @@ void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 /*
  * How long the loop looks for more before it sleeps, in microseconds. LOOP_AWAKE_AUTO, which it is
- * at first, is up to 32, as long as that pays.
+ * at first, is as long as that pays, up to 32, or more where it costs much to wake the loop up.
  */
 #define LOOP_AWAKE_AUTO (-1)
 void loop_stay_awake(struct loop *loop, int us);
+/* What that costs those who do it; the dearest of them counts. */
+void loop_wake_costs(struct loop *loop, uint32_t ns);
 
 /* The time by which timers run, from some moment on. */
 uint64_t loop_now_ns(struct loop *loop);

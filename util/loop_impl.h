@@ -58,6 +58,7 @@ struct loop {
 	bool enabled; /* watches are armed: from loop_run until its thread ends */
 	atomic_bool quit;
 	int awake_us;
+	uint32_t wake_ns; /* what waking costs others */
 	unsigned int in_flight; /* file operations and work beside the loop */
 	int wake_fd;
 	LIST_HEAD(, loop_watch) watches;

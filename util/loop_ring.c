@@ -34,9 +34,11 @@
  * keeps all of them to its end lets it idle meanwhile: a tenth of its requests per second. */
 #define SUBMIT_AT 4
 
-/* A wake-up takes some 10 us, several times that in a virtual machine. */
-#define SPIN_MAX_NS 32000u
-#define SPIN_MIN_NS 4000u
+/* A wake-up takes some 10 us, several times that in a virtual machine. What it costs who wakes us
+ * comes on top: to look for 16 times as long is no great loss if it was in vain. */
+#define SPIN_NS 32000u
+#define SPIN_WAKES 16
+#define SPIN_MAX_NS 2000000u
 
 struct ring {
 	struct io_uring uring;
@@ -255,12 +257,19 @@ static uint64_t awake_ns(const struct loop *loop)
 	return loop->awake_us >= 0 ? (uint64_t)loop->awake_us * 1000 : ring_of(loop)->spin_ns;
 }
 
-static void adapt(struct ring *ring, uint64_t slept_ns)
+static unsigned int spin_max_ns(const struct loop *loop)
 {
-	if (slept_ns > SPIN_MAX_NS)
-		ring->spin_ns = 0;
+	return MAX(SPIN_NS, MIN(loop->wake_ns, SPIN_MAX_NS / SPIN_WAKES) * SPIN_WAKES);
+}
+
+static void adapt(struct loop *loop, uint64_t slept_ns)
+{
+	unsigned int *spin_ns = &ring_of(loop)->spin_ns, max_ns = spin_max_ns(loop);
+
+	if (slept_ns > max_ns)
+		*spin_ns = 0;
 	else
-		ring->spin_ns = MIN(MAX(2 * ring->spin_ns, SPIN_MIN_NS), SPIN_MAX_NS);
+		*spin_ns = MIN(MAX(2 * *spin_ns, max_ns / 8), max_ns);
 }
 
 static int submit_and_wait(struct loop *loop)
@@ -276,7 +285,7 @@ static int submit_and_wait(struct loop *loop)
 		return io_uring_submit_and_get_events(&ring->uring);
 	r = io_uring_submit_and_wait(&ring->uring, 1);
 	if (ring->may_spin)
-		adapt(ring, loop_now_ns(loop) - start_ns);
+		adapt(loop, loop_now_ns(loop) - start_ns);
 	return r;
 }
 

@@ -74,7 +74,7 @@ static void blk_turn(struct loop_op *op, int res)
 
 	queue->turn_waits = queue->more = false;
 	vblk->busy--;
-	virtio_publish(&vblk->dev, queue->index);
+	virtio_publish_lazily(&vblk->dev, queue->index);
 	if (more && may_take(vblk))
 		take_some(queue);
 	vblk->now_ns = 0;

@@ -267,6 +267,7 @@ static void activate(struct virtio_dev *dev, const struct activation *wanted)
 	int r = 0;
 
 	dev->features = wanted->features;
+	virtio_notify_start(dev);
 	for (unsigned int i = 0; r == 0 && i < dev->nqueues; i++)
 		if (wanted->enabled[i])
 			r = make_queue(dev, i, &wanted->configs[i]);

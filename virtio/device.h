@@ -22,6 +22,7 @@
 #include "util/log.h"
 #include "util/loop.h"
 #include "virtio/queue.h"
+#include "virtio/moderation.h"
 #include "virtio/notify.h"
 #include "virtio/transport.h"
 
@@ -65,6 +66,7 @@ struct virtio_queue {
 	int kick_fd;              /* eventfd, the doorbell; for the device's lifetime */
 	struct loop_watch *watch; /* the loop's side, as are these: */
 	struct loop_look look;
+	struct moderation moderation;
 	struct virtqueue *vq; /* live, or NULL */
 	struct vq_stats *stats; /* in dev->stats, or NULL */
 	struct virtio_dev *dev;
@@ -96,6 +98,7 @@ struct virtio_dev {
 	/* loop */
 	uint64_t features; /* negotiated; fixed while live */
 	bool live, draining;
+	uint32_t exit_ns;  /* what an exit of a vCPU takes here, about */
 	atomic_bool broken; /* set on the loop, shown as NEEDS_RESET in the status */
 	struct loop_call update_call; /* brings the loop's side in line with status and resetting */
 };

@@ -3,7 +3,15 @@
  * Theory of operation
  *
  * A kick is an exit of the driver's vCPU: as long as the loop is awake it looks at the rings it
- * awaits something from, and the driver is asked to kick only before the loop sleeps.
+ * awaits something from, and the driver is asked to kick only before the loop sleeps. How long that
+ * pays depends on what an exit takes: a few microseconds, or tens of them where the host is a
+ * virtual machine itself.
+ *
+ * An interrupt is a few exits. One may be held back (virtio_publish_lazily, moderation.h) while the
+ * loop looks for what comes next, if nothing is in flight: then the driver either is about to
+ * submit more, or waits, and which of the two it is, moderation.h learns. The loop never sleeps on
+ * an interrupt, nor is one held while requests are in flight, which would delay those of a driver
+ * that waits for the disk.
  */
 #include "virtio/notify.h"
 
@@ -13,6 +21,8 @@
 #include "virtio/device.h"
 #include "virtio/stats.h"
 
+#define EXIT_NS_MIN 2000u /* about what it takes on hardware */
+
 static bool is_stopped(const struct virtio_dev *dev)
 {
 	/* `broken` is set on this thread */
@@ -21,8 +31,12 @@ static bool is_stopped(const struct virtio_dev *dev)
 
 void virtio_queue_kick(struct virtio_queue *queue)
 {
-	if (!is_stopped(queue->dev))
-		queue->dev->ops->kick(queue->dev, (unsigned int)(queue - queue->dev->queues));
+	struct virtio_dev *dev = queue->dev;
+
+	if (queue->moderation.holding)
+		moderation_goes_on(&queue->moderation, loop_now_ns(dev->loop));
+	if (!is_stopped(dev))
+		dev->ops->kick(dev, (unsigned int)(queue - dev->queues));
 }
 
 static void kicked(void *arg)
@@ -34,17 +48,40 @@ static void kicked(void *arg)
 	virtio_queue_kick(queue);
 }
 
+static void interrupt(struct virtio_queue *queue)
+{
+	struct virtio_dev *dev = queue->dev;
+
+	if (!vq_wants_irq(queue->vq) || !dev->transport.queue_irq)
+		return;
+	if (queue->stats)
+		run_count(&queue->stats->irqs, 1);
+	dev->transport.queue_irq(dev->transport.owner, (unsigned int)(queue - dev->queues));
+}
+
+static void let_go(struct virtio_queue *queue)
+{
+	moderation_end(&queue->moderation);
+	interrupt(queue);
+}
+
 static bool has_more(struct loop_look *look)
 {
 	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
+	struct virtio_dev *dev = queue->dev;
 
-	return !is_stopped(queue->dev) && vq_has_more(queue->vq);
+	if (queue->moderation.holding &&
+	    moderation_is_over(&queue->moderation, loop_now_ns(dev->loop), dev->exit_ns))
+		let_go(queue);
+	return !is_stopped(dev) && vq_has_more(queue->vq);
 }
 
 static bool arm(struct loop_look *look)
 {
 	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
 
+	if (queue->moderation.holding)
+		let_go(queue);
 	return !is_stopped(queue->dev) && vq_arm(queue->vq);
 }
 
@@ -67,8 +104,19 @@ void virtio_notify_init(struct virtio_queue *queue)
 	queue->look = (struct loop_look){.there = has_more, .arm = arm, .found = found};
 }
 
+void virtio_notify_start(struct virtio_dev *dev)
+{
+	uint32_t exit_ns = 0;
+
+	if (dev->transport.exit_ns)
+		exit_ns = dev->transport.exit_ns(dev->transport.owner);
+	dev->exit_ns = MAX(exit_ns, EXIT_NS_MIN);
+	loop_wake_costs(dev->loop, dev->exit_ns);
+}
+
 int virtio_listen(struct virtio_queue *queue)
 {
+	queue->moderation = (struct moderation){0};
 	queue->watch = loop_watch_event(queue->dev->loop, queue->kick_fd, kicked, queue);
 	return queue->watch ? 0 : -ENOMEM;
 }
@@ -95,9 +143,27 @@ void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index)
 
 void virtio_publish(struct virtio_dev *dev, unsigned int index)
 {
-	if (!vq_publish(dev->queues[index].vq) || !dev->transport.queue_irq)
+	vq_show(dev->queues[index].vq);
+	interrupt(&dev->queues[index]);
+}
+
+/* Only who is looked at may be kept waiting. */
+static bool may_hold(const struct virtio_queue *queue)
+{
+	return queue->look.listed && vq_is_idle(queue->vq);
+}
+
+void virtio_publish_lazily(struct virtio_dev *dev, unsigned int index)
+{
+	struct virtio_queue *queue = &dev->queues[index];
+	struct moderation *moderation = &queue->moderation;
+
+	vq_show(queue->vq);
+	if (may_hold(queue) &&
+	    (moderation->holding || moderation_hold(moderation, loop_now_ns(dev->loop))))
 		return;
-	if (dev->queues[index].stats)
-		run_count(&dev->queues[index].stats->irqs, 1);
-	dev->transport.queue_irq(dev->transport.owner, index);
+	if (moderation->holding)
+		let_go(queue);
+	else
+		interrupt(queue);
 }

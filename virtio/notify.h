@@ -14,6 +14,8 @@ struct virtio_queue;
 void virtio_await(struct virtio_dev *dev, unsigned int index);
 /* Publish what was pushed on queue `index` and interrupt the driver if it wants that. */
 void virtio_publish(struct virtio_dev *dev, unsigned int index);
+/* The same, but where the driver seems to be busy with what comes next the interrupt may wait. */
+void virtio_publish_lazily(struct virtio_dev *dev, unsigned int index);
 /* Another listens to the doorbell of queue `index`, as the kernel: no ops->kick until taken back. */
 void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index);
 void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index);
@@ -22,6 +24,8 @@ void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index);
 
 /* Before anything else; the queue has its `dev`. */
 void virtio_notify_init(struct virtio_queue *queue);
+/* The device starts: what is an exit worth here? */
+void virtio_notify_start(struct virtio_dev *dev);
 /* Hear the doorbell of a live queue. 0 or -ENOMEM. */
 int virtio_listen(struct virtio_queue *queue);
 void virtio_stop_listening(struct virtio_queue *queue);

@@ -72,7 +72,7 @@ struct virtqueue {
 
 	uint16_t last_avail;
 	uint16_t seen_avail; /* avail->idx as last read */
-	uint16_t used_next, used_published;
+	uint16_t used_next, used_published, used_signalled;
 	uint16_t popped; /* the head of the last vq_pop */
 	uint64_t popped_bytes; /* that chain's for us to read */
 	const char *error;
@@ -361,19 +361,28 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
 	}
 }
 
-bool vq_publish(struct virtqueue *vq)
+void vq_show(struct virtqueue *vq)
 {
-	uint16_t old = vq->used_published, new = vq->used_next, event;
+	uint16_t count = vq->used_next - vq->used_published;
+
+	if (!count)
+		return;
+	vq->used_published = vq->used_next;
+	if (vq->stats)
+		histogram_add(&vq->stats->batches, count);
+	/* Release, with the driver's acquire of used->idx: the elements are complete. And
+	 * seq_cst before the loads of vq_wants_irq, with the driver's barrier between asking for
+	 * interrupts and looking at used->idx again: one of us sees the other. */
+	atomic_store_explicit(&vq->used->idx, vq->used_published, memory_order_seq_cst);
+}
+
+bool vq_wants_irq(struct virtqueue *vq)
+{
+	uint16_t old = vq->used_signalled, new = vq->used_published, event;
 
 	if (new == old)
 		return false;
-	vq->used_published = new;
-	if (vq->stats)
-		histogram_add(&vq->stats->batches, (uint16_t)(new - old));
-	/* Release, with the driver's acquire of used->idx: the elements are complete. And
-	 * seq_cst before the loads below, with the driver's barrier between asking for
-	 * interrupts and looking at used->idx again: one of us sees the other. */
-	atomic_store_explicit(&vq->used->idx, new, memory_order_seq_cst);
+	vq->used_signalled = new;
 	if (!vq->event_idx) {
 		uint16_t flags = atomic_load_explicit(&vq->avail->flags, memory_order_seq_cst);
 
@@ -382,6 +391,17 @@ bool vq_publish(struct virtqueue *vq)
 	/* 2.7.10.1: an interrupt if used->idx has just moved past used_event. */
 	event = atomic_load_explicit(vq->used_event, memory_order_seq_cst);
 	return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+bool vq_publish(struct virtqueue *vq)
+{
+	vq_show(vq);
+	return vq_wants_irq(vq);
+}
+
+bool vq_is_idle(const struct virtqueue *vq)
+{
+	return vq->last_avail == vq->used_next;
 }
 
 void vq_disarm(struct virtqueue *vq)
@@ -422,7 +442,7 @@ bool vq_resume(struct virtqueue *vq, uint16_t next)
 	uint16_t used = atomic_load_explicit(&vq->used->idx, memory_order_acquire);
 
 	vq->last_avail = vq->seen_avail = next;
-	vq->used_next = vq->used_published = used;
+	vq->used_next = vq->used_published = vq->used_signalled = used;
 	if ((uint16_t)(next - used) > vq->size)
 		broken(vq, "more buffers used than were available");
 	return next == used;

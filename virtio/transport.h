@@ -17,6 +17,8 @@ struct virtio_transport {
 	 */
 	int (*queue_irq_fd)(void *owner, unsigned int queue);
 	void (*config_irq)(void *owner);
+	/* Optional: what an exit of a vCPU takes on this host, in nanoseconds; 0: not known yet. */
+	uint32_t (*exit_ns)(void *owner);
 	/* The device was reset: the transport's registers too. Under the lock. */
 	void (*reset)(void *owner);
 	void *owner;

@@ -78,6 +78,13 @@ static int queue_irq_fd(void *owner, unsigned int queue)
 	return msix_fd(&vp->msix, atomic_load(&vp->queue_vectors[queue]));
 }
 
+static uint32_t exit_ns(void *owner)
+{
+	const struct virtio_pci *vp = owner;
+
+	return vm_exit_ns(vp->vm);
+}
+
 static void config_irq(void *owner)
 {
 	struct virtio_pci *vp = owner;
@@ -341,7 +348,8 @@ int virtio_pci_create(struct vm *vm, struct pci_host *host, struct virtio_dev *d
 	r = pci_add(host, &vp->pci);
 	if (r < 0)
 		goto err_finish_msix;
-	dev->transport = (struct virtio_transport){queue_irq, queue_irq_fd, config_irq, reset, vp};
+	dev->transport = (struct virtio_transport){
+		queue_irq, queue_irq_fd, config_irq, exit_ns, reset, vp};
 	*out = vp;
 	return 0;
 

@@ -29,6 +29,7 @@
 #include "vmm/vm.h"
 
 #define KICK_SIGNAL SIGRTMIN
+#define EXITS_TIMED 256
 
 #define MSR_MISC_ENABLE 0x1a0
 #define MSR_MTRR_DEF_TYPE 0x2ff
@@ -313,12 +314,38 @@ static bool goes_on(struct vm *vm)
 	return !atomic_load(&vm->stopping) && atomic_load(&vm->end) == VM_RUNNING;
 }
 
+/* The first processor writes it alone. */
+static void note_exit(struct vcpu *vcpu, uint64_t took_ns)
+{
+	uint32_t best = vm_exit_ns(vcpu->vm);
+
+	vcpu->exits_timed++;
+	if (!best || took_ns < best)
+		atomic_store_explicit(&vcpu->vm->exit_ns, (uint32_t)MIN(took_ns, UINT32_MAX),
+				      memory_order_relaxed);
+}
+
+/* Into the guest and out again. Of many times some are as good as immediate, and tell the price. */
+static int run(struct vcpu *vcpu)
+{
+	uint64_t start_ns;
+	int r;
+
+	if (vcpu->index > 0 || vcpu->exits_timed == EXITS_TIMED)
+		return ioctl(vcpu->fd, KVM_RUN, 0);
+	start_ns = now_ns();
+	r = ioctl(vcpu->fd, KVM_RUN, 0);
+	if (r == 0)
+		note_exit(vcpu, now_ns() - start_ns);
+	return r;
+}
+
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
 	while (goes_on(vcpu->vm)) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
+		if (run(vcpu) == 0)
 			handle_and_count(vcpu);
 		else if (errno != EINTR && errno != EAGAIN)
 			fail(vcpu, "KVM_RUN failed, errno", (uint64_t)errno);

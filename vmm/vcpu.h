@@ -38,6 +38,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
+	unsigned int exits_timed; /* the thread's */
 	struct exit_profile *profile; /* or NULL: nobody wants to know */
 	int stats_fd; /* of kvm_stats_read, or -1 */
 };

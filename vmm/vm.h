@@ -44,6 +44,7 @@ struct vm {
 	struct vcpu *vcpus;
 	int end_fd;       /* eventfd: readable once `end` is set */
 	atomic_int end;   /* enum vm_end; the first one stays */
+	_Atomic uint32_t exit_ns; /* the shortest exit to user space so far, or 0 */
 	atomic_bool stopping; /* vCPU threads leave when they see it; pairs with vcpu_kick */
 };
 
@@ -56,6 +57,12 @@ void vm_destroy(struct vm *vm);
 int vm_start(struct vm *vm, const struct vcpu_entry *entry);
 /* Stop and join them. */
 void vm_stop(struct vm *vm);
+
+/* Any thread: about what an exit to user space takes on this host; 0: not known yet. */
+static inline uint32_t vm_exit_ns(const struct vm *vm)
+{
+	return atomic_load_explicit(&vm->exit_ns, memory_order_relaxed); /* orders nothing */
+}
 
 /* Any thread: ask for the machine's end. Signals end_fd; the vCPUs run until vm_stop. */
 void vm_end(struct vm *vm, enum vm_end how);

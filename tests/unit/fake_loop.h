@@ -39,6 +39,10 @@ static inline void fake_loop_init(struct loop *loop)
 	loop->posted_tail = &loop->posted;
 }
 
+void loop_wake_costs(struct loop *loop, uint32_t ns)
+{
+}
+
 void loop_defer(struct loop *loop, struct loop_op *op)
 {
 	op->next = NULL;
@@ -195,12 +199,18 @@ void loop_look(struct loop *loop, struct loop_look *look)
 	looks_add(&loop->looks, look);
 }
 
-/* One batch, after which it sleeps if it may. */
-static inline void fake_loop_turn(struct loop *loop)
+/* One batch; it stays awake. */
+static inline void fake_loop_turn_awake(struct loop *loop)
 {
 	fake_loop_run_posted(loop);
 	fake_loop_run_watches(loop);
 	looks_run(&loop->looks);
 	fake_loop_run_deferred(loop);
+}
+
+/* One batch, after which it sleeps if it may. */
+static inline void fake_loop_turn(struct loop *loop)
+{
+	fake_loop_turn_awake(loop);
 	looks_may_sleep(&loop->looks);
 }
