@@ -11,8 +11,10 @@
 #include "virtio/blk_request.h"
 #include "virtio/stats.h"
 
-/* Requests of one queue before other work gets its turn. */
+/* Requests of one queue before other work gets its turn; and bytes, so that the driver has the
+ * first of some long ones back while the others are still being copied. */
 #define TURN_MAX 128
+#define TURN_BYTES KIB(256)
 
 /* Config space as far as the features offered define it. */
 #define CONFIG_BYTES offsetof(struct virtio_blk_config, max_secure_erase_sectors)
@@ -22,12 +24,13 @@ static struct virtio_blk *to_blk(struct virtio_dev *dev)
 	return CONTAINER_OF(dev, struct virtio_blk, dev);
 }
 
-/* Take what is there, but no more than TURN_MAX: then others get their turn, and we the next. */
+/* Take what is there, but no more than one turn's: then others get theirs, and we the next. */
 static void take_some(struct blk_queue *queue)
 {
 	struct virtio_dev *dev = &queue->vblk->dev;
 	struct virtqueue *vq = dev->queues[queue->index].vq;
 	unsigned int left = TURN_MAX;
+	uint64_t bytes = 0;
 	struct vq_chain chain;
 	int r;
 
@@ -37,7 +40,8 @@ static void take_some(struct blk_queue *queue)
 			virtio_broken(dev, "a request without a status byte");
 			return;
 		}
-		if (--left == 0) {
+		bytes += chain.out_bytes + chain.in_bytes;
+		if (--left == 0 || bytes >= TURN_BYTES) {
 			queue->more = true;
 			blk_defer_turn(queue);
 			return;

@@ -4,12 +4,16 @@
 /* In exits' times, of which an interrupt takes two or three. */
 #define QUIET_EXITS 4
 #define HOLD_EXITS 32
+#define SHORT_EXITS 2
 
 #define CREDIT_MAX 8
 #define TRY_EVERY 64
 
-bool moderation_hold(struct moderation *mod, uint64_t now_ns)
+bool moderation_hold(struct moderation *mod, unsigned int count, uint64_t now_ns,
+		     uint32_t exit_ns)
 {
+	if (now_ns - mod->quiet_since_ns > SHORT_EXITS * (uint64_t)exit_ns * count)
+		return false;
 	if (!mod->credit && ++mod->passed_by < TRY_EVERY)
 		return false;
 	mod->holding = true;

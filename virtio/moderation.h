@@ -5,7 +5,8 @@
  * An interrupt takes the driver's processor some exits' time, and a driver that is about to submit
  * the next of many requests has no use for it yet. So one may be held back for as long as the
  * driver goes on: until it has been quiet for a few exits' time, or some more have passed in all.
- * Whether it does go on, only trying tells. Holds that were in vain cost their credit, and without
+ * That saves little where requests take longer than an exit themselves, and makes the driver idle
+ * meanwhile; so it is done with short ones. Whether the driver goes on, only trying tells. Holds that were in vain cost their credit, and without
  * credit one is tried now and then: a driver that waits for each answer hardly ever waits longer.
  */
 #pragma once
@@ -21,11 +22,15 @@ struct moderation {
 	uint64_t start_ns, quiet_since_ns;
 };
 
-/* An interrupt is due: hold it? Then say what happens, and ask whether to let it go. */
-bool moderation_hold(struct moderation *mod, uint64_t now_ns);
-/* The driver has made something available. */
+/*
+ * An interrupt for `count` requests is due: hold it? Then ask whether to let it go. `exit_ns`: what
+ * an exit takes on this machine.
+ */
+bool moderation_hold(struct moderation *mod, unsigned int count, uint64_t now_ns,
+		     uint32_t exit_ns);
+/* The driver has made something available; whether one is held or not. */
 void moderation_goes_on(struct moderation *mod, uint64_t now_ns);
-/* Long enough? `exit_ns`: what an exit takes on this machine. */
+/* Long enough? */
 bool moderation_is_over(const struct moderation *mod, uint64_t now_ns, uint32_t exit_ns);
 /* It was let go. */
 void moderation_end(struct moderation *mod);

@@ -21,7 +21,9 @@
 #include "virtio/device.h"
 #include "virtio/stats.h"
 
-#define EXIT_NS_MIN 2000u /* about what it takes on hardware */
+/* About what it takes on hardware; and so that an odd figure does no harm. */
+#define EXIT_NS_MIN 2000u
+#define EXIT_NS_MAX 125000u
 
 static bool is_stopped(const struct virtio_dev *dev)
 {
@@ -33,8 +35,7 @@ void virtio_queue_kick(struct virtio_queue *queue)
 {
 	struct virtio_dev *dev = queue->dev;
 
-	if (queue->moderation.holding)
-		moderation_goes_on(&queue->moderation, loop_now_ns(dev->loop));
+	moderation_goes_on(&queue->moderation, loop_now_ns(dev->loop));
 	if (!is_stopped(dev))
 		dev->ops->kick(dev, (unsigned int)(queue - dev->queues));
 }
@@ -110,7 +111,7 @@ void virtio_notify_start(struct virtio_dev *dev)
 
 	if (dev->transport.exit_ns)
 		exit_ns = dev->transport.exit_ns(dev->transport.owner);
-	dev->exit_ns = MAX(exit_ns, EXIT_NS_MIN);
+	dev->exit_ns = MIN(MAX(exit_ns, EXIT_NS_MIN), EXIT_NS_MAX);
 	loop_wake_costs(dev->loop, dev->exit_ns);
 }
 
@@ -153,16 +154,20 @@ static bool may_hold(const struct virtio_queue *queue)
 	return queue->look.listed && vq_is_idle(queue->vq);
 }
 
+static bool begin_hold(struct virtio_queue *queue, unsigned int count)
+{
+	return moderation_hold(&queue->moderation, count, loop_now_ns(queue->dev->loop),
+			       queue->dev->exit_ns);
+}
+
 void virtio_publish_lazily(struct virtio_dev *dev, unsigned int index)
 {
 	struct virtio_queue *queue = &dev->queues[index];
-	struct moderation *moderation = &queue->moderation;
+	unsigned int count = vq_show(queue->vq);
 
-	vq_show(queue->vq);
-	if (may_hold(queue) &&
-	    (moderation->holding || moderation_hold(moderation, loop_now_ns(dev->loop))))
+	if (may_hold(queue) && (queue->moderation.holding || begin_hold(queue, count)))
 		return;
-	if (moderation->holding)
+	if (queue->moderation.holding)
 		let_go(queue);
 	else
 		interrupt(queue);

@@ -361,12 +361,12 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
 	}
 }
 
-void vq_show(struct virtqueue *vq)
+unsigned int vq_show(struct virtqueue *vq)
 {
 	uint16_t count = vq->used_next - vq->used_published;
 
 	if (!count)
-		return;
+		return 0;
 	vq->used_published = vq->used_next;
 	if (vq->stats)
 		histogram_add(&vq->stats->batches, count);
@@ -374,6 +374,7 @@ void vq_show(struct virtqueue *vq)
 	 * seq_cst before the loads of vq_wants_irq, with the driver's barrier between asking for
 	 * interrupts and looking at used->idx again: one of us sees the other. */
 	atomic_store_explicit(&vq->used->idx, vq->used_published, memory_order_seq_cst);
+	return count;
 }
 
 bool vq_wants_irq(struct virtqueue *vq)

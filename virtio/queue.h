@@ -74,7 +74,8 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 /* Show the driver what was pushed. True: it wants an interrupt for it. */
 bool vq_publish(struct virtqueue *vq);
 /* The same in two steps, for an interrupt that may wait; for all that was shown meanwhile. */
-void vq_show(struct virtqueue *vq);
+/* vq_show: how many these are. */
+unsigned int vq_show(struct virtqueue *vq);
 bool vq_wants_irq(struct virtqueue *vq);
 /* All that was popped was pushed. */
 bool vq_is_idle(const struct virtqueue *vq);

@@ -147,6 +147,24 @@ static void test_not_while_in_flight(void **state)
 	complete(f);
 }
 
+/* Where the request takes long the interrupt is not what matters. */
+static void test_not_for_long_ones(void **state)
+{
+	struct fixture *f = *state;
+	unsigned int irqs;
+
+	learn(f);
+	irqs = f->irqs;
+	submit(f);
+	f->loop.now_ns += 2 * EXIT_NS + 1;
+	complete(f);
+	assert_int_equal(f->irqs, irqs + 1);
+	submit(f);
+	f->loop.now_ns += 2 * EXIT_NS;
+	complete(f);
+	assert_int_equal(f->irqs, irqs + 1);
+}
+
 static void test_not_asleep(void **state)
 {
 	struct fixture *f = *state;
@@ -185,6 +203,7 @@ int main(void)
 		TEST(held_until_quiet),
 		TEST(not_held_for_ever),
 		TEST(not_while_in_flight),
+		TEST(not_for_long_ones),
 		TEST(not_asleep),
 		TEST(dear_exits),
 	};
