@@ -6,8 +6,9 @@
  * the next of many requests has no use for it yet. So one may be held back for as long as the
  * driver goes on: until it has been quiet for a few exits' time, or some more have passed in all.
  * That saves little where requests take longer than an exit themselves, and makes the driver idle
- * meanwhile; so it is done with short ones. Whether the driver goes on, only trying tells. Holds that were in vain cost their credit, and without
- * credit one is tried now and then: a driver that waits for each answer hardly ever waits longer.
+ * meanwhile; so it is done with short ones. Whether the driver goes on, only trying tells. Holds
+ * that were in vain cost their credit, and without credit one is tried now and then: a driver that
+ * waits for each answer hardly ever waits longer.
  */
 #pragma once
 

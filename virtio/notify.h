@@ -16,7 +16,8 @@ void virtio_await(struct virtio_dev *dev, unsigned int index);
 void virtio_publish(struct virtio_dev *dev, unsigned int index);
 /* The same, but where the driver seems to be busy with what comes next the interrupt may wait. */
 void virtio_publish_lazily(struct virtio_dev *dev, unsigned int index);
-/* Another listens to the doorbell of queue `index`, as the kernel: no ops->kick until taken back. */
+/* Another listens to the doorbell of queue `index`, as the kernel: no ops->kick until it is taken
+ * back. */
 void virtio_lend_doorbell(struct virtio_dev *dev, unsigned int index);
 void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index);
 
