@@ -12,12 +12,11 @@
 #include "vmm/kvm_stats.h"
 #include "vmm/vm.h"
 
-
 static void print_exits(const struct vcpu *vcpu, FILE *to)
 {
 	struct exit_count exits[EXIT_PROFILE_SLOTS];
 	unsigned int count = exit_profile_read(vcpu->profile, exits);
-	uint64_t lost = run_get(&vcpu->profile->lost);
+	uint64_t lost = counter_get(&vcpu->profile->lost);
 
 	for (unsigned int i = 0; i < count; i++)
 		fprintf(to, "%-8u %-10s %#14" PRIx64 " %12" PRIu64 " %12" PRIu64 "\n", vcpu->index,
@@ -25,7 +24,7 @@ static void print_exits(const struct vcpu *vcpu, FILE *to)
 			exits[i].ns / 1000);
 	if (lost)
 		fprintf(to, "%-8u %-10s %14s %12" PRIu64 " %12" PRIu64 "\n", vcpu->index,
-			"elsewhere", "", lost, run_get(&vcpu->profile->lost_ns) / 1000);
+			"elsewhere", "", lost, counter_get(&vcpu->profile->lost_ns) / 1000);
 }
 
 struct counter_list {
@@ -62,12 +61,12 @@ static void print_queue(const struct virtio_dev *dev, unsigned int index, FILE *
 {
 	const struct vq_stats *queue = &dev->stats->queues[index];
 
-	if (!run_get(&queue->requests) && !run_get(&queue->doorbells))
+	if (!counter_get(&queue->requests) && !counter_get(&queue->doorbells))
 		return;
 	fprintf(to, "%-8s %5u %10" PRIu64 " %13" PRIu64 " %13" PRIu64 " %9" PRIu64 " %9" PRIu64
 		" %9" PRIu64 " %5" PRIu64 " %5" PRIu64 "\n", dev->name, index,
-		run_get(&queue->requests), run_get(&queue->bytes_out), run_get(&queue->bytes_in),
-		run_get(&queue->doorbells), run_get(&queue->found), run_get(&queue->irqs),
+		counter_get(&queue->requests), counter_get(&queue->bytes_out), counter_get(&queue->bytes_in),
+		counter_get(&queue->doorbells), counter_get(&queue->found), counter_get(&queue->irqs),
 		histogram_mean(&queue->batches), histogram_percentile(&queue->batches, 99));
 }
 
@@ -87,8 +86,8 @@ static void print_op(const char *device, const struct virtio_op_stats *op, FILE 
 
 	if (count)
 		fprintf(to, "%-8s %-12s %10" PRIu64 " %14" PRIu64 " %7" PRIu64 " %10.1f %10.1f"
-			" %10.1f\n", device, op->name, count, run_get(&op->bytes),
-			run_get(&op->errors), (double)histogram_mean(latency) / 1000,
+			" %10.1f\n", device, op->name, count, counter_get(&op->bytes),
+			counter_get(&op->errors), (double)histogram_mean(latency) / 1000,
 			(double)histogram_percentile(latency, 50) / 1000,
 			(double)histogram_percentile(latency, 99) / 1000);
 }
@@ -113,8 +112,8 @@ static void print_frames(const struct virtio_dev *dev, FILE *to)
 			dev->name);
 	fprintf(to, "%s: to the guest %" PRIu64 " frames, %" PRIu64 " bytes, %" PRIu64
 		" dropped; from it %" PRIu64 ", %" PRIu64 ", %" PRIu64 "\n", dev->name,
-		run_get(&live->rx.frames), run_get(&live->rx.bytes), run_get(&live->rx.dropped),
-		run_get(&live->tx.frames), run_get(&live->tx.bytes), run_get(&live->tx.dropped));
+		counter_get(&live->rx.frames), counter_get(&live->rx.bytes), counter_get(&live->rx.dropped),
+		counter_get(&live->tx.frames), counter_get(&live->tx.bytes), counter_get(&live->tx.dropped));
 }
 
 void stats_print(const struct board *board, FILE *to)

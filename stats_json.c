@@ -15,12 +15,12 @@ static void put_histogram(struct json_out *out, const char *key, const struct hi
 {
 	json_out_open(out, key, '{');
 	json_out_number(out, "count", histogram_count(histogram));
-	json_out_number(out, "sum", run_get(&histogram->sum));
+	json_out_number(out, "sum", counter_get(&histogram->sum));
 	json_out_number(out, "p50", histogram_percentile(histogram, 50));
 	json_out_number(out, "p99", histogram_percentile(histogram, 99));
 	json_out_open(out, "buckets", '[');
 	for (unsigned int i = 0; i < HISTOGRAM_BUCKETS; i++) {
-		uint64_t count = run_get(&histogram->buckets[i]);
+		uint64_t count = counter_get(&histogram->buckets[i]);
 
 		if (!count)
 			continue;
@@ -53,8 +53,8 @@ static void put_exits(struct json_out *out, const struct exit_profile *profile)
 		json_out_close(out, '}');
 	}
 	json_out_close(out, ']');
-	json_out_number(out, "exits-elsewhere", run_get(&profile->lost));
-	json_out_number(out, "exits-elsewhere-ns", run_get(&profile->lost_ns));
+	json_out_number(out, "exits-elsewhere", counter_get(&profile->lost));
+	json_out_number(out, "exits-elsewhere-ns", counter_get(&profile->lost_ns));
 }
 
 static void put_vcpu(struct json_out *out, const struct vcpu *vcpu)
@@ -73,12 +73,12 @@ static void put_vcpu(struct json_out *out, const struct vcpu *vcpu)
 static void put_queue(struct json_out *out, const struct vq_stats *queue)
 {
 	json_out_open(out, NULL, '{');
-	json_out_number(out, "requests", run_get(&queue->requests));
-	json_out_number(out, "bytes-from-guest", run_get(&queue->bytes_out));
-	json_out_number(out, "bytes-to-guest", run_get(&queue->bytes_in));
-	json_out_number(out, "doorbells", run_get(&queue->doorbells));
-	json_out_number(out, "found", run_get(&queue->found));
-	json_out_number(out, "irqs", run_get(&queue->irqs));
+	json_out_number(out, "requests", counter_get(&queue->requests));
+	json_out_number(out, "bytes-from-guest", counter_get(&queue->bytes_out));
+	json_out_number(out, "bytes-to-guest", counter_get(&queue->bytes_in));
+	json_out_number(out, "doorbells", counter_get(&queue->doorbells));
+	json_out_number(out, "found", counter_get(&queue->found));
+	json_out_number(out, "irqs", counter_get(&queue->irqs));
 	put_histogram(out, "batches", &queue->batches);
 	json_out_close(out, '}');
 }
@@ -86,8 +86,8 @@ static void put_queue(struct json_out *out, const struct vq_stats *queue)
 static void put_op(struct json_out *out, const struct virtio_op_stats *op)
 {
 	json_out_open(out, op->name, '{');
-	json_out_number(out, "bytes", run_get(&op->bytes));
-	json_out_number(out, "errors", run_get(&op->errors));
+	json_out_number(out, "bytes", counter_get(&op->bytes));
+	json_out_number(out, "errors", counter_get(&op->errors));
 	put_histogram(out, "latency-ns", &op->latency_ns);
 	json_out_close(out, '}');
 }
@@ -95,9 +95,9 @@ static void put_op(struct json_out *out, const struct virtio_op_stats *op)
 static void put_frames(struct json_out *out, const char *key, const struct run_frames *frames)
 {
 	json_out_open(out, key, '{');
-	json_out_number(out, "packets", run_get(&frames->frames));
-	json_out_number(out, "bytes", run_get(&frames->bytes));
-	json_out_number(out, "dropped", run_get(&frames->dropped));
+	json_out_number(out, "packets", counter_get(&frames->frames));
+	json_out_number(out, "bytes", counter_get(&frames->bytes));
+	json_out_number(out, "dropped", counter_get(&frames->dropped));
 	json_out_close(out, '}');
 }
 

@@ -41,7 +41,7 @@ static const struct option options[] = {
 
 void net_mac(const struct run_nic_live *live, uint8_t mac[6])
 {
-	uint64_t value = run_get(&live->mac);
+	uint64_t value = counter_get(&live->mac);
 
 	for (int i = 5; i >= 0; i--, value >>= 8)
 		mac[i] = (uint8_t)value;
@@ -61,7 +61,7 @@ static void count(const struct net_vm *vm, unsigned int nic, const struct run_fr
 	bool found = vm->nics[nic].interface == NET_INTERFACE_FOUND;
 
 	if (strcmp(vm->found.entry.nics[nic].path, "vhost") != 0)
-		*out = (struct net_count){true, run_get(&own->frames), run_get(&own->bytes), 0};
+		*out = (struct net_count){true, counter_get(&own->frames), counter_get(&own->bytes), 0};
 	else if (found)
 		*out = (struct net_count){true, of_host->packets, of_host->bytes, 0};
 	else
@@ -75,7 +75,7 @@ void net_count_rx(const struct net_vm *vm, unsigned int nic, struct net_count *o
 	const struct link_traffic *of_host = &vm->nics[nic].link.tx;
 
 	count(vm, nic, own, of_host, out);
-	out->dropped = run_get(&own->dropped) + of_host->dropped;
+	out->dropped = counter_get(&own->dropped) + of_host->dropped;
 }
 
 /* Of what minivmm could not send the kernel counts most, too. */
@@ -85,7 +85,7 @@ void net_count_tx(const struct net_vm *vm, unsigned int nic, struct net_count *o
 	const struct link_traffic *of_host = &vm->nics[nic].link.rx;
 
 	count(vm, nic, own, of_host, out);
-	out->dropped = MAX(run_get(&own->dropped), of_host->dropped);
+	out->dropped = MAX(counter_get(&own->dropped), of_host->dropped);
 }
 
 const char *net_link_state(const struct net_vm *vm, unsigned int nic)
@@ -94,7 +94,7 @@ const char *net_link_state(const struct net_vm *vm, unsigned int nic)
 
 	if (view->interface == NET_INTERFACE_GONE)
 		return "gone";
-	if (!run_get(&vm->found.live[nic].link) ||
+	if (!counter_get(&vm->found.live[nic].link) ||
 	    (view->interface == NET_INTERFACE_FOUND && !view->link.up))
 		return "down";
 	return "up";

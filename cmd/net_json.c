@@ -34,15 +34,15 @@ static void put_live(json_t *nic, const struct run_nic_live *live)
 {
 	json_t *control = json_object(), *filter = json_object();
 
-	put_bool(nic, "link", run_get(&live->link));
-	json_put_number(nic, "rx-dropped-by-minivmm", run_get(&live->rx.dropped));
-	json_put_number(nic, "tx-dropped-by-minivmm", run_get(&live->tx.dropped));
-	json_put_number(control, "commands", run_get(&live->ctrl_commands));
-	json_put_number(control, "refused", run_get(&live->ctrl_refused));
+	put_bool(nic, "link", counter_get(&live->link));
+	json_put_number(nic, "rx-dropped-by-minivmm", counter_get(&live->rx.dropped));
+	json_put_number(nic, "tx-dropped-by-minivmm", counter_get(&live->tx.dropped));
+	json_put_number(control, "commands", counter_get(&live->ctrl_commands));
+	json_put_number(control, "refused", counter_get(&live->ctrl_refused));
 	json_put(nic, "control", control);
-	put_bool(filter, "promiscuous", run_get(&live->promiscuous));
-	put_bool(filter, "all-multicast", run_get(&live->all_multicast));
-	json_put_number(filter, "addresses", run_get(&live->filter_macs));
+	put_bool(filter, "promiscuous", counter_get(&live->promiscuous));
+	put_bool(filter, "all-multicast", counter_get(&live->all_multicast));
+	json_put_number(filter, "addresses", counter_get(&live->filter_macs));
 	json_put(nic, "filter", filter);
 }
 

@@ -11,7 +11,7 @@ uint64_t histogram_count(const struct histogram *histogram)
 	uint64_t count = 0;
 
 	for (unsigned int i = 0; i < HISTOGRAM_BUCKETS; i++)
-		count += run_get(&histogram->buckets[i]);
+		count += counter_get(&histogram->buckets[i]);
 	return count;
 }
 
@@ -19,7 +19,7 @@ uint64_t histogram_mean(const struct histogram *histogram)
 {
 	uint64_t count = histogram_count(histogram);
 
-	return count ? run_get(&histogram->sum) / count : 0;
+	return count ? counter_get(&histogram->sum) / count : 0;
 }
 
 /* The `rank`th of the `count` in a bucket. */
@@ -36,7 +36,7 @@ uint64_t histogram_percentile(const struct histogram *histogram, unsigned int pe
 	double rank = (double)histogram_count(histogram) * percent / 100;
 
 	for (unsigned int i = 0; i < HISTOGRAM_BUCKETS; i++) {
-		uint64_t count = run_get(&histogram->buckets[i]);
+		uint64_t count = counter_get(&histogram->buckets[i]);
 
 		if (count && rank <= (double)count)
 			return inside(i, rank, count);

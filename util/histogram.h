@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "util/run_live.h"
+#include "util/counter.h"
 
 /* Bucket 0 is for 0, bucket i for [2^(i-1), 2^i), and the last for all that is larger. */
 #define HISTOGRAM_BUCKETS 48
@@ -24,8 +24,8 @@ static inline void histogram_add(struct histogram *histogram, uint64_t value)
 
 	if (bucket >= HISTOGRAM_BUCKETS)
 		bucket = HISTOGRAM_BUCKETS - 1;
-	run_count(&histogram->buckets[bucket], 1);
-	run_count(&histogram->sum, value);
+	counter_add(&histogram->buckets[bucket], 1);
+	counter_add(&histogram->sum, value);
 }
 
 uint64_t histogram_count(const struct histogram *histogram);

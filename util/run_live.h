@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a running machine's devices count, in memory that `minivmm net` reads while they do
- * (util/run_dir.h). A NIC's numbers have one writer, its loop, so that counting is a plain add;
- * readers see each number whole, and no two of them at one instant.
+ * (util/run_dir.h). A NIC's numbers have one writer, its loop.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stdint.h>
+
+#include "util/counter.h"
 
 #define RUN_NICS_MAX 8
 
@@ -29,23 +30,6 @@ struct run_nic_live {
 };
 
 _Static_assert(sizeof(struct run_nic_live) == 128, "shared memory: two cache lines");
-
-/* By its one writer. */
-static inline void run_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
-
-static inline void run_set(_Atomic uint64_t *value, uint64_t n)
-{
-	atomic_store_explicit(value, n, memory_order_relaxed);
-}
-
-static inline uint64_t run_get(const _Atomic uint64_t *value)
-{
-	return atomic_load_explicit(value, memory_order_relaxed);
-}
 
 /* An address as a number, so that it changes all at once. */
 static inline uint64_t run_mac(const uint8_t mac[6])

@@ -342,6 +342,6 @@ void virtio_net_share(struct virtio_dev *dev, struct run_nic_live *live)
 	struct virtio_net *net = to_net(dev);
 
 	net->live = live;
-	run_set(&live->mac, run_mac(net->config.mac));
-	run_set(&live->link, !!(net->config.status & VIRTIO_NET_S_LINK_UP));
+	counter_set(&live->mac, run_mac(net->config.mac));
+	counter_set(&live->link, !!(net->config.status & VIRTIO_NET_S_LINK_UP));
 }

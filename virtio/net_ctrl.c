@@ -27,9 +27,9 @@ static void apply_filter(struct virtio_net *net)
 	struct net_filter *filter = &net->filter;
 	unsigned int count = filter->count + 2;
 
-	run_set(&net->live->promiscuous, filter->promisc || filter->overflow);
-	run_set(&net->live->all_multicast, filter->all_multicast);
-	run_set(&net->live->filter_macs, filter->count);
+	counter_set(&net->live->promiscuous, filter->promisc || filter->overflow);
+	counter_set(&net->live->all_multicast, filter->all_multicast);
+	counter_set(&net->live->filter_macs, filter->count);
 	if (!net->net->ops->set_filter)
 		return;
 	memcpy(filter->macs[0], net->config.mac, 6); /* only the loop writes it */
@@ -45,7 +45,7 @@ static void change_mac(struct virtio_net *net, const uint8_t mac[6])
 	pthread_mutex_lock(&net->dev.lock);
 	memcpy(net->config.mac, mac, 6);
 	pthread_mutex_unlock(&net->dev.lock);
-	run_set(&net->live->mac, run_mac(mac));
+	counter_set(&net->live->mac, run_mac(mac));
 }
 
 void net_ctrl_reset(struct virtio_net *net)
@@ -231,9 +231,9 @@ static void handle(struct virtio_net *net, const struct vq_chain *chain)
 		command.len = len - sizeof(command.hdr);
 		r = run_command(net, &command);
 	}
-	run_count(&net->live->ctrl_commands, 1);
+	counter_add(&net->live->ctrl_commands, 1);
 	if (r)
-		run_count(&net->live->ctrl_refused, 1);
+		counter_add(&net->live->ctrl_refused, 1);
 	if (chain->in_count)
 		*(uint8_t *)chain->iov[chain->out_count].iov_base =
 			r ? VIRTIO_NET_ERR : VIRTIO_NET_OK;

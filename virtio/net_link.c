@@ -15,7 +15,7 @@ static void set_status(struct virtio_net *net, uint16_t status)
 	pthread_mutex_lock(&net->dev.lock);
 	net->config.status = status;
 	pthread_mutex_unlock(&net->dev.lock);
-	run_set(&net->live->link, !!(status & VIRTIO_NET_S_LINK_UP));
+	counter_set(&net->live->link, !!(status & VIRTIO_NET_S_LINK_UP));
 }
 
 /* Only the loop writes it. */

@@ -166,7 +166,7 @@ static void push_first(struct net_rx *rx, uint32_t written)
 static void drop_frame(struct net_rx *rx)
 {
 	rx->frame_bytes = 0;
-	run_count(&rx->net->live->rx.dropped, 1);
+	counter_add(&rx->net->live->rx.dropped, 1);
 }
 
 /* 802.1Q, of a VLAN that the guest did not ask for. */
@@ -191,7 +191,7 @@ static void deliver(struct net_rx *rx)
 
 	if (unwanted(rx)) {
 		rx->frame_bytes = 0;
-		run_count(&rx->net->live->rx_filtered, 1);
+		counter_add(&rx->net->live->rx_filtered, 1);
 		return;
 	}
 	for (uint64_t bytes = 0; bytes < left; buffers++)
@@ -201,8 +201,8 @@ static void deliver(struct net_rx *rx)
 		     sizeof(buffers));
 	if (!virtio_has(&rx->net->dev, VIRTIO_NET_F_GUEST_CSUM))
 		window_write(rx, offsetof(struct virtio_net_hdr_v1, flags), &no_flags, 1);
-	run_count(&rx->net->live->rx.frames, 1);
-	run_count(&rx->net->live->rx.bytes, rx->frame_bytes - NET_HDR_BYTES);
+	counter_add(&rx->net->live->rx.frames, 1);
+	counter_add(&rx->net->live->rx.bytes, rx->frame_bytes - NET_HDR_BYTES);
 	rx->frame_bytes = 0;
 	while (left) {
 		uint32_t written = MIN(left, rx->chains[rx->first_chain].len_bytes);

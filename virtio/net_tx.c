@@ -17,7 +17,7 @@ static void drop(struct net_tx *tx, int r)
 {
 	struct virtio_net *net = tx->net;
 
-	run_count(&net->live->tx.dropped, 1);
+	counter_add(&net->live->tx.dropped, 1);
 	if (net->lost)
 		return;
 	if (r == -EIO)
@@ -110,8 +110,8 @@ static void return_first(struct net_tx *tx, struct virtqueue *vq)
 static void return_sent(struct net_tx *tx, struct virtqueue *vq, unsigned int count)
 {
 	for (; count; count--) {
-		run_count(&tx->net->live->tx.frames, 1);
-		run_count(&tx->net->live->tx.bytes, tx->bytes[tx->first] - NET_HDR_BYTES);
+		counter_add(&tx->net->live->tx.frames, 1);
+		counter_add(&tx->net->live->tx.bytes, tx->bytes[tx->first] - NET_HDR_BYTES);
 		return_first(tx, vq);
 	}
 }

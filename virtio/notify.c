@@ -45,7 +45,7 @@ static void kicked(void *arg)
 	struct virtio_queue *queue = arg;
 
 	if (queue->stats)
-		run_count(&queue->stats->doorbells, 1);
+		counter_add(&queue->stats->doorbells, 1);
 	virtio_queue_kick(queue);
 }
 
@@ -56,7 +56,7 @@ static void interrupt(struct virtio_queue *queue)
 	if (!vq_wants_irq(queue->vq) || !dev->transport.queue_irq)
 		return;
 	if (queue->stats)
-		run_count(&queue->stats->irqs, 1);
+		counter_add(&queue->stats->irqs, 1);
 	dev->transport.queue_irq(dev->transport.owner, (unsigned int)(queue - dev->queues));
 }
 
@@ -91,7 +91,7 @@ static void found(struct loop_look *look)
 	struct virtio_queue *queue = CONTAINER_OF(look, struct virtio_queue, look);
 
 	if (queue->stats)
-		run_count(&queue->stats->found, 1);
+		counter_add(&queue->stats->found, 1);
 	virtio_queue_kick(queue);
 }
 

@@ -331,7 +331,7 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 	vq->popped = head;
 	if (vq->stats) {
 		vq->popped_bytes = chain->out_bytes;
-		run_count(&vq->stats->bytes_out, chain->out_bytes);
+		counter_add(&vq->stats->bytes_out, chain->out_bytes);
 	}
 	return 1;
 }
@@ -342,7 +342,7 @@ void vq_unpop(struct virtqueue *vq)
 	flip_in_flight(vq, vq->popped);
 	vq->last_avail--;
 	if (vq->stats)
-		run_count(&vq->stats->bytes_out, -vq->popped_bytes);
+		counter_add(&vq->stats->bytes_out, -vq->popped_bytes);
 }
 
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
@@ -356,8 +356,8 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
 	atomic_store_explicit(&elem->len, written, memory_order_relaxed);
 	vq->used_next++;
 	if (vq->stats) {
-		run_count(&vq->stats->requests, 1);
-		run_count(&vq->stats->bytes_in, written);
+		counter_add(&vq->stats->requests, 1);
+		counter_add(&vq->stats->bytes_in, written);
 	}
 }
 

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "util/run_live.h"
+#include "util/counter.h"
 
 const char *exit_kind_name(enum exit_kind kind)
 {
@@ -23,21 +23,21 @@ void exit_profile_add(struct exit_profile *profile, enum exit_kind kind, uint64_
 
 	for (unsigned int i = 0; i < EXIT_PROFILE_SLOTS; i++) {
 		struct exit_slot *slot = &profile->slots[(hash + i) % EXIT_PROFILE_SLOTS];
-		uint64_t count = run_get(&slot->count);
+		uint64_t count = counter_get(&slot->count);
 
 		if (count == 0) {
 			slot->kind = kind;
 			slot->addr = addr;
 		}
 		if (slot->kind == kind && slot->addr == addr) {
-			run_count(&slot->ns, ns);
+			counter_add(&slot->ns, ns);
 			/* Release, with the acquire in exit_profile_read: the slot is filled in. */
 			atomic_store_explicit(&slot->count, count + 1, memory_order_release);
 			return;
 		}
 	}
-	run_count(&profile->lost, 1);
-	run_count(&profile->lost_ns, ns);
+	counter_add(&profile->lost, 1);
+	counter_add(&profile->lost_ns, ns);
 }
 
 static int more_frequent(const void *a, const void *b)
@@ -59,7 +59,7 @@ unsigned int exit_profile_read(const struct exit_profile *profile,
 
 		if (count)
 			out[n++] = (struct exit_count){
-				slot->kind, slot->addr, count, run_get(&slot->ns)};
+				slot->kind, slot->addr, count, counter_get(&slot->ns)};
 	}
 	qsort(out, n, sizeof(out[0]), more_frequent);
 	return n;

@@ -213,15 +213,15 @@ static inline struct net_stats stats(struct test *t)
 {
 	loop_call_wait(t->loop, nothing, NULL);
 	return (struct net_stats){
-		.rx_frames = run_get(&t->live.rx.frames),
-		.rx_bytes = run_get(&t->live.rx.bytes),
-		.rx_dropped = run_get(&t->live.rx.dropped),
-		.rx_filtered = run_get(&t->live.rx_filtered),
-		.tx_frames = run_get(&t->live.tx.frames),
-		.tx_bytes = run_get(&t->live.tx.bytes),
-		.tx_dropped = run_get(&t->live.tx.dropped),
-		.ctrl_commands = run_get(&t->live.ctrl_commands),
-		.ctrl_refused = run_get(&t->live.ctrl_refused),
+		.rx_frames = counter_get(&t->live.rx.frames),
+		.rx_bytes = counter_get(&t->live.rx.bytes),
+		.rx_dropped = counter_get(&t->live.rx.dropped),
+		.rx_filtered = counter_get(&t->live.rx_filtered),
+		.tx_frames = counter_get(&t->live.tx.frames),
+		.tx_bytes = counter_get(&t->live.tx.bytes),
+		.tx_dropped = counter_get(&t->live.tx.dropped),
+		.ctrl_commands = counter_get(&t->live.ctrl_commands),
+		.ctrl_refused = counter_get(&t->live.ctrl_refused),
 	};
 }
 

@@ -91,15 +91,15 @@ static void counts_for_others_to_see(void **state)
 	struct run *run = publish();
 	const struct run_found *found;
 
-	run_count(&run_live(run, 0)->rx.frames, 3);
-	run_count(&run_live(run, 1)->tx.bytes, 1ull << 40);
-	run_count(&run_live(run, 1)->tx.bytes, 2);
-	run_set(&run_live(run, 1)->mac, run_mac((const uint8_t[6]){2, 0, 0, 0, 0, 9}));
+	counter_add(&run_live(run, 0)->rx.frames, 3);
+	counter_add(&run_live(run, 1)->tx.bytes, 1ull << 40);
+	counter_add(&run_live(run, 1)->tx.bytes, 2);
+	counter_set(&run_live(run, 1)->mac, run_mac((const uint8_t[6]){2, 0, 0, 0, 0, 9}));
 	found = &look_at(dir)->last;
-	assert_int_equal(run_get(&found->live[0].rx.frames), 3);
-	assert_int_equal(run_get(&found->live[0].tx.frames), 0);
-	assert_int_equal(run_get(&found->live[1].tx.bytes), (1ull << 40) + 2);
-	assert_int_equal(run_get(&found->live[1].mac), 0x020000000009);
+	assert_int_equal(counter_get(&found->live[0].rx.frames), 3);
+	assert_int_equal(counter_get(&found->live[0].tx.frames), 0);
+	assert_int_equal(counter_get(&found->live[1].tx.bytes), (1ull << 40) + 2);
+	assert_int_equal(counter_get(&found->live[1].mac), 0x020000000009);
 	run_withdraw(run);
 }
 

@@ -315,14 +315,14 @@ static void lives_without_its_link(void **state)
 	guest_offers(t, BUF_GPA, 1526);
 	kick(t, RX);
 	assert_int_equal(link_status(t), VIRTIO_NET_S_LINK_UP);
-	assert_int_equal(run_get(&t->live.link), 1);
+	assert_int_equal(counter_get(&t->live.link), 1);
 	atomic_store(&t->fake.gone, true);
 	network_sends(t, 1, 100); /* wakes it */
 	for (int i = 0; i < 5000 && link_status(t); i++)
 		usleep(1000);
 	assert_int_equal(link_status(t), 0);
 	settle(t);
-	assert_int_equal(run_get(&t->live.link), 0);
+	assert_int_equal(counter_get(&t->live.link), 0);
 	assert_int_equal(t->config_irqs, 1);
 	sends = t->fake.sends;
 	for (unsigned int i = 0; i < 5; i++) {
@@ -357,7 +357,7 @@ static void counts_on_after_a_reboot(void **state)
 	virtio_net_share(next, &t->live);
 	assert_int_equal(stats(t).tx_frames, 1);
 	assert_int_equal(stats(t).tx_bytes, 100 - HDR);
-	assert_int_equal(run_get(&t->live.mac), run_mac(other));
+	assert_int_equal(counter_get(&t->live.mac), run_mac(other));
 	virtio_dev_destroy(next);
 }
 

@@ -17,18 +17,18 @@ static void filters_as_told(void **state)
 	assert_int_equal(command(t, table, sizeof(table) - 1), VIRTIO_NET_OK);
 	assert_int_equal(t->fake.filter_count, 5);
 	assert_memory_equal(t->fake.filter_macs[4], "\1\0\x5e\0\0\1", 6);
-	assert_int_equal(run_get(&t->live.promiscuous), 0);
-	assert_int_equal(run_get(&t->live.filter_macs), 3);
+	assert_int_equal(counter_get(&t->live.promiscuous), 0);
+	assert_int_equal(counter_get(&t->live.filter_macs), 3);
 	assert_int_equal(command(t, "\0\1\1", 3), VIRTIO_NET_OK);
 	assert_true(t->fake.filter_all_multicast);
-	assert_int_equal(run_get(&t->live.all_multicast), 1);
+	assert_int_equal(counter_get(&t->live.all_multicast), 1);
 	assert_int_equal(command(t, "\0\0\1", 3), VIRTIO_NET_OK);
 	assert_int_equal(t->fake.filter_count, 0);
 	reset(t);
 	assert_int_equal(t->fake.filter_count, 0);
-	assert_int_equal(run_get(&t->live.promiscuous), 1);
-	assert_int_equal(run_get(&t->live.all_multicast), 0);
-	assert_int_equal(run_get(&t->live.filter_macs), 0);
+	assert_int_equal(counter_get(&t->live.promiscuous), 1);
+	assert_int_equal(counter_get(&t->live.all_multicast), 0);
+	assert_int_equal(counter_get(&t->live.filter_macs), 0);
 }
 
 static void passes_all_when_the_table_is_long(void **state)
@@ -41,7 +41,7 @@ static void passes_all_when_the_table_is_long(void **state)
 	memcpy(table + 2, &(uint32_t){ 63 }, 4);
 	assert_int_equal(command(t, table, 2 + 4 + 63 * 6 + 4), VIRTIO_NET_OK);
 	assert_int_equal(t->fake.filter_count, 0);
-	assert_int_equal(run_get(&t->live.promiscuous), 1);
+	assert_int_equal(counter_get(&t->live.promiscuous), 1);
 	memcpy(table + 2, &(uint32_t){ 62 }, 4);
 	assert_int_equal(command(t, table, 2 + 4 + 62 * 6 + 4), VIRTIO_NET_OK);
 	assert_int_equal(t->fake.filter_count, 64);
@@ -61,11 +61,11 @@ static void changes_its_address(void **state)
 	virtio_config_read(t->dev, 0, now, 6);
 	assert_memory_equal(now, "\2\3\4\5\6\7", 6);
 	assert_memory_equal(t->fake.filter_macs[0], now, 6);
-	assert_int_equal(run_get(&t->live.mac), 0x020304050607);
+	assert_int_equal(counter_get(&t->live.mac), 0x020304050607);
 	reset(t);
 	virtio_config_read(t->dev, 0, now, 6);
 	assert_memory_equal(now, mac, 6);
-	assert_int_equal(run_get(&t->live.mac), run_mac(mac));
+	assert_int_equal(counter_get(&t->live.mac), run_mac(mac));
 }
 
 static void changes_offloads(void **state)
