@@ -49,7 +49,7 @@ struct machine_config {
 	struct machine_net nets[MACHINE_NETS_MAX];
 	unsigned int net_count;
 	bool kernel_cache; /* keep unpacked kernels for the next machine */
-	bool no_kaslr;  /* the kernel goes where it was linked */
+	bool no_kaslr;     /* the kernel goes where it was linked */
 	bool no_reboot; /* the guest's reboot ends the machine */
 	bool force;     /* try a stock kernel on a host that cannot run it */
 	bool stats;     /* count, and print it on stderr at the end and on SIGUSR1 */

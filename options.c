@@ -187,23 +187,13 @@ static int parse_switch(const char *option, const char *text, bool *out)
 	return 0;
 }
 
-static int parse_kaslr(const char *text, struct machine_config *config)
+/* Of what is on unless it is switched off. */
+static int parse_off(const char *option, const char *text, bool *off)
 {
-	bool on;
-	int r = parse_switch("--kaslr", text, &on);
+	bool on = true;
+	int r = parse_switch(option, text, &on);
 
-	if (r == 0)
-		config->no_kaslr = !on;
-	return r;
-}
-
-static int parse_idle_exits(const char *text, struct machine_config *config)
-{
-	bool on;
-	int r = parse_switch("--cpu-idle-exits", text, &on);
-
-	if (r == 0)
-		config->vm.no_idle_exits = !on;
+	*off = !on;
 	return r;
 }
 
@@ -230,14 +220,14 @@ static int parse_option(int option, struct machine_config *config)
 	case OPTION_PIN:
 		return options_pin(optarg, &config->pin);
 	case OPTION_IDLE_EXITS:
-		return parse_idle_exits(optarg, config);
+		return parse_off("--cpu-idle-exits", optarg, &config->vm.no_idle_exits);
 	case OPTION_HALT_POLL:
 		return options_halt_poll(optarg, &config->vm);
 	case OPTION_NAME:
 		config->name = optarg;
 		return 0;
 	case OPTION_KASLR:
-		return parse_kaslr(optarg, config);
+		return parse_off("--kaslr", optarg, &config->no_kaslr);
 	case OPTION_KERNEL_CACHE:
 		return parse_switch("--kernel-cache", optarg, &config->kernel_cache);
 	case OPTION_NO_REBOOT:

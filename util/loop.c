@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -72,10 +71,7 @@ void loop_wake_costs(struct loop *loop, uint32_t ns)
 
 uint64_t loop_now_ns(struct loop *loop)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	return monotonic_ns();
 }
 
 void loop_file_init(struct loop *loop, struct loop_file *file, int fd)

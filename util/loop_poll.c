@@ -149,10 +149,7 @@ static void poll_file(struct loop *loop, struct loop_file *file)
 
 static int64_t now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t)(monotonic_ns() / 1000000);
 }
 
 static void poll_arm(struct loop_watch *watch)

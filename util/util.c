@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 /* -ERANGE with `end` set all the same: whether it is a number at all is the caller's to see. */
@@ -79,6 +80,14 @@ const char *fd_remedy(int err)
 	default:
 		return "";
 	}
+}
+
+uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 int pread_full(int fd, void *buf, size_t len, uint64_t offset)

@@ -44,6 +44,9 @@ int parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 /* How to get more file descriptors, to follow strerror(err); "" where that is no help. */
 const char *fd_remedy(int err);
 
+/* Of the clock that only goes forward. */
+uint64_t monotonic_ns(void);
+
 /* pread/pwrite all of `len` bytes. 0, -errno, or -ENODATA where the file ends before. */
 int pread_full(int fd, void *buf, size_t len, uint64_t offset);
 int pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);

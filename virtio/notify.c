@@ -49,11 +49,11 @@ static void kicked(void *arg)
 	virtio_queue_kick(queue);
 }
 
-static void interrupt(struct virtio_queue *queue)
+static void interrupt(struct virtio_queue *queue, bool wanted)
 {
 	struct virtio_dev *dev = queue->dev;
 
-	if (!vq_wants_irq(queue->vq) || !dev->transport.queue_irq)
+	if (!wanted || !dev->transport.queue_irq)
 		return;
 	if (queue->stats)
 		counter_add(&queue->stats->irqs, 1);
@@ -63,7 +63,7 @@ static void interrupt(struct virtio_queue *queue)
 static void let_go(struct virtio_queue *queue)
 {
 	moderation_end(&queue->moderation);
-	interrupt(queue);
+	interrupt(queue, vq_wants_irq(queue->vq));
 }
 
 static bool has_more(struct loop_look *look)
@@ -144,8 +144,9 @@ void virtio_take_doorbell(struct virtio_dev *dev, unsigned int index)
 
 void virtio_publish(struct virtio_dev *dev, unsigned int index)
 {
-	vq_show(dev->queues[index].vq);
-	interrupt(&dev->queues[index]);
+	struct virtio_queue *queue = &dev->queues[index];
+
+	interrupt(queue, vq_publish(queue->vq));
 }
 
 /* Only who is looked at may be kept waiting. */
@@ -170,5 +171,5 @@ void virtio_publish_lazily(struct virtio_dev *dev, unsigned int index)
 	if (queue->moderation.holding)
 		let_go(queue);
 	else
-		interrupt(queue);
+		interrupt(queue, vq_wants_irq(queue->vq));
 }

@@ -73,8 +73,8 @@ const char *vq_error(const struct virtqueue *vq);
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 /* Show the driver what was pushed. True: it wants an interrupt for it. */
 bool vq_publish(struct virtqueue *vq);
-/* The same in two steps, for an interrupt that may wait; for all that was shown meanwhile. */
-/* vq_show: how many these are. */
+/* The same in two steps, for an interrupt that may wait: show, and return how many these are; and
+ * whether it wants an interrupt for what was shown since it was last asked. */
 unsigned int vq_show(struct virtqueue *vq);
 bool vq_wants_irq(struct virtqueue *vq);
 /* All that was popped was pushed. */

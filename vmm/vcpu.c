@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -264,14 +263,6 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* How the exit at hand is told from others: its kind and address. */
 static enum exit_kind identify_exit(const struct kvm_run *run, uint64_t *addr)
 {
@@ -298,9 +289,9 @@ static void handle_and_count(struct vcpu *vcpu)
 		return;
 	}
 	kind = identify_exit(vcpu->run, &addr);
-	start = now_ns();
+	start = monotonic_ns();
 	handle_exit(vcpu);
-	exit_profile_add(vcpu->profile, kind, addr, now_ns() - start);
+	exit_profile_add(vcpu->profile, kind, addr, monotonic_ns() - start);
 }
 
 /* --- the thread --- */
@@ -333,10 +324,10 @@ static int run(struct vcpu *vcpu)
 
 	if (vcpu->index > 0 || vcpu->exits_timed == EXITS_TIMED)
 		return ioctl(vcpu->fd, KVM_RUN, 0);
-	start_ns = now_ns();
+	start_ns = monotonic_ns();
 	r = ioctl(vcpu->fd, KVM_RUN, 0);
 	if (r == 0)
-		note_exit(vcpu, now_ns() - start_ns);
+		note_exit(vcpu, monotonic_ns() - start_ns);
 	return r;
 }
 

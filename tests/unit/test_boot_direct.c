@@ -2,14 +2,13 @@
 /* The kernel inside of a bzImage: made here, packed in every way, loaded, moved; and what lies. */
 #include "tests/unit/test_boot.h"
 
+#include <asm/bootparam.h>
 #include <elf.h>
 #include <libdeflate.h>
 #include <lz4.h>
 #include <lzma.h>
 #include <stdlib.h>
 #include <zstd.h>
-
-#include <asm/bootparam.h>
 
 #include "boot/boot.h"
 #include "util/log.h"
@@ -344,7 +343,7 @@ static void test_cached(void **state)
 		find_place(&l, &kernel, &gpa, &shift);
 		machine_finish(&l.vm);
 	}
-	assert_true(hits == 19);
+	assert_int_equal(hits, 19);
 	snprintf(command, sizeof(command), "rm -r %s", base);
 	assert_int_equal(system(command), 0);
 }
