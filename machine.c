@@ -68,6 +68,8 @@ static size_t console_typed(void *owner, const uint8_t *data, size_t len)
 	return serial_input(machine->board.serial, data, len);
 }
 
+static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP};
+
 /* The flag is for a reset that came first: vm_end keeps that one. */
 static void quit(struct machine *machine)
 {
@@ -115,15 +117,14 @@ static void signalled(void *arg)
  */
 static void block_signals(struct machine *machine)
 {
-	static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
 	struct sigaction old;
 
 	sigemptyset(&machine->signals);
 	sigaddset(&machine->signals, SIGCONT);
 	sigaddset(&machine->signals, SIGUSR1);
-	for (unsigned int i = 0; i < ARRAY_LEN(ends); i++)
-		if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-			sigaddset(&machine->signals, ends[i]);
+	for (unsigned int i = 0; i < ARRAY_LEN(end_signals); i++)
+		if (sigaction(end_signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaddset(&machine->signals, end_signals[i]);
 	pthread_sigmask(SIG_BLOCK, &machine->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -304,6 +305,27 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 	return r;
 }
 
+/*
+ * What came while the board was made: nobody heard it yet. A guest that has not begun would miss
+ * its power button, and two presses would have merged into one; it has nothing to save either.
+ */
+static bool signalled_early(const struct machine *machine)
+{
+	sigset_t pending;
+
+	if (sigpending(&pending) < 0)
+		return false;
+	for (unsigned int i = 0; i < ARRAY_LEN(end_signals); i++) {
+		int number = end_signals[i];
+
+		if (sigismember(&machine->signals, number) && sigismember(&pending, number)) {
+			log_info("%s: the guest is not started", strsignal(number));
+			return true;
+		}
+	}
+	return false;
+}
+
 /* One boot, from creation to its end. */
 static enum vm_end board_run(struct machine *machine)
 {
@@ -314,6 +336,10 @@ static enum vm_end board_run(struct machine *machine)
 	if (board_create(machine, &entry) < 0)
 		return VM_FAILED;
 	vm = machine->board.vm;
+	if (signalled_early(machine)) {
+		board_destroy(machine);
+		return VM_QUIT;
+	}
 	if (machine_stats_start(machine) == 0 && vm_start(vm, &entry) == 0) {
 		if (loop_run(machine->loop) == 0)
 			end = (enum vm_end)atomic_load(&vm->end);

@@ -157,6 +157,17 @@ def power_button(host):
         stop(process)
 
 
+def signal_before_start(host):
+    """One that came before the guest began ends it all: no button was there to be pressed."""
+    def signalled():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    result = host.run("echo", preexec_fn=signalled)
+    check(result.status == 0 and not result.out, result)
+    check("the guest is not started" in result.err, result)
+
+
 def power_button_reboot(host):
     """Who pressed the button asked for an end: a guest that reboots then is not started again."""
     process = host.start("button", cmdline="reboot")
@@ -279,4 +290,5 @@ CASES = {
     "power-button": power_button,
     "power-button-reboot": power_button_reboot,
     "quit-meets-reset": quit_meets_reset,
+    "signal-before-start": signal_before_start,
 }

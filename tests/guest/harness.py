@@ -52,8 +52,9 @@ class Host:
     def run_command(self, command, stdin="", timeout_s=GUEST_TIMEOUT_S, **kwargs):
         return run_program(command, timeout_s, input=stdin.encode(), **kwargs)
 
-    def run(self, guest, *options, cmdline="", stdin="", timeout_s=GUEST_TIMEOUT_S):
-        return self.run_command(self.command(guest, *options, cmdline=cmdline), stdin, timeout_s)
+    def run(self, guest, *options, cmdline="", stdin="", timeout_s=GUEST_TIMEOUT_S, **kwargs):
+        return self.run_command(self.command(guest, *options, cmdline=cmdline), stdin, timeout_s,
+                                **kwargs)
 
     def passes(self, guest, *options, messages=False, **kwargs):
         """Run `guest`, which must pass; without `messages`, silently. The Result."""
