@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Stock Debian guests of several VMMs at once, each asked for figures by its console, in turns: so
-that what else the machine does meets all of them alike. What tests/bench/fio and tests/bench/net
-have in common."""
+"""Stock Debian guests of several VMMs, each asked for figures by its console, in turns: so that
+what else the machine does meets all of them alike. The others stand still meanwhile. What
+tests/bench/fio and tests/bench/net have in common."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -110,8 +111,14 @@ class Guest:
                                                    self.text[-600:]), flush=True)
             return ""
 
+    def pause(self):
+        """Until its next figure: an idle guest still ticks, and its VMM may still watch."""
+        self.process.send_signal(signal.SIGSTOP)
+
     def figure(self, command):
+        self.process.send_signal(signal.SIGCONT)
         match = re.search(r"=([\d.]+)=", self.ask(command))
+        self.pause()
         return float(match[1]) if match else None
 
 
@@ -127,6 +134,7 @@ def boot(vmms, stack):
         start = time.monotonic()
         guest.ask("", "=ready=", BOOT_S)
         print("%-15s is up after %.1f s" % (name, time.monotonic() - start), flush=True)
+        guest.pause()
         guests.append(guest)
     return guests
 
