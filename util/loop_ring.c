@@ -35,9 +35,10 @@
 #define SUBMIT_AT 4
 
 /* A wake-up takes some 10 us, several times that in a virtual machine. What it costs who wakes us
- * comes on top: to look for 16 times as long is no great loss if it was in vain. */
+ * comes on top: to look for 24 times as long is no great loss if it was in vain. Far less would
+ * keep itself asleep: who has to wake us each time comes back that much later. */
 #define SPIN_NS 32000u
-#define SPIN_WAKES 16
+#define SPIN_WAKES 24
 #define SPIN_MAX_NS 2000000u
 
 struct ring {
