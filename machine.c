@@ -22,6 +22,7 @@
 
 #include "boot/boot.h"
 #include "console.h"
+#include "devices/mark.h"
 #include "devices/pci.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
@@ -240,6 +241,8 @@ static int add_devices(struct machine *machine)
 		r = rtc_create(vm, machine->loop, &board->rtc);
 	if (r == 0)
 		r = power_create(vm, &board->power);
+	if (r == 0 && machine->config->timeline)
+		r = mark_create(vm, &board->mark);
 	if (r == 0)
 		r = pci_host_create(vm, &board->pci);
 	if (r == 0)
@@ -271,6 +274,7 @@ static void board_destroy(struct machine *machine)
 		virtio_dev_destroy(board->devs[i]);
 	}
 	pci_host_destroy(board->pci);
+	mark_destroy(board->mark);
 	power_destroy(board->power);
 	rtc_destroy(board->rtc);
 	serial_destroy(board->serial);
@@ -290,9 +294,12 @@ static int board_create(struct machine *machine, struct vcpu_entry *entry)
 	r = vm_create(&machine->kvm, &options, &board->vm);
 	if (r < 0)
 		return r;
+	moment_note(&board->has_memory);
 	r = add_devices(machine);
+	moment_note(&board->has_devices);
 	if (r == 0)
 		r = boot_load(machine->boot, board->vm, entry);
+	moment_note(&board->loaded);
 	if (r == 0) {
 		board->end_watch = loop_watch_event(machine->loop, board->vm->end_fd, board_ended,
 						    machine);
@@ -345,8 +352,10 @@ static enum vm_end board_run(struct machine *machine)
 			end = (enum vm_end)atomic_load(&vm->end);
 		vm_stop(vm);
 		machine_stats_end(machine);
+		machine_timeline_gather(machine);
 	}
 	board_destroy(machine);
+	machine_timeline_show(machine);
 	return end;
 }
 
@@ -387,8 +396,8 @@ int machine_run(const struct machine_config *config)
 
 	/* First of all: a signal that killed us later would leave a TAP up and on its bridge. */
 	block_signals(&machine);
-	if (machine_stats_open(&machine) == 0 && machine_open(&machine) == 0 &&
-	    face_user(&machine) == 0) {
+	if (machine_timeline_open(&machine) == 0 && machine_stats_open(&machine) == 0 &&
+	    machine_open(&machine) == 0 && face_user(&machine) == 0) {
 		machine_register(&machine);
 		do
 			end = board_run(&machine);
@@ -398,6 +407,7 @@ int machine_run(const struct machine_config *config)
 	leave_user(&machine);
 	machine.powered_off = end == VM_POWEROFF;
 	machine_stats_close(&machine);
+	machine_timeline_close(&machine);
 	if (machine_close(&machine) < 0)
 		end = VM_FAILED;
 	return end == VM_FAILED ? 1 : 0;

@@ -54,6 +54,8 @@ struct machine_config {
 	bool force;     /* try a stock kernel on a host that cannot run it */
 	bool stats;     /* count, and print it on stderr at the end and on SIGUSR1 */
 	const char *stats_file; /* for the same as JSON, a line for each boot; or NULL */
+	bool timeline;  /* print on stderr at the end when what happened first */
+	const char *timeline_file; /* .json, a line for each boot; or .svg; or NULL */
 };
 
 /*

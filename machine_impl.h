@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #include "machine.h"
+#include "timeline.h"
+#include "util/moment.h"
 #include "vmm/kvm.h"
 
 #define VIRTIO_MAX (MACHINE_DISKS_MAX + MACHINE_NETS_MAX + 1)
@@ -17,9 +19,11 @@ struct board {
 	struct serial *serial;
 	struct rtc *rtc;
 	struct power *power;
+	struct mark *mark; /* with --timeline, or NULL */
 	struct virtio_dev *devs[VIRTIO_MAX];
 	struct virtio_pci *transports[VIRTIO_MAX];
 	unsigned int dev_count;
+	struct moment has_memory, has_devices, loaded;
 };
 
 struct disk {
@@ -55,6 +59,11 @@ struct machine {
 	bool quit;         /* at once, whatever the guest did */
 	struct run *run;   /* by which others find us, or NULL */
 	FILE *stats_file;  /* of --stats=FILE, or NULL */
+	FILE *timeline_file;
+	struct timeline timeline; /* of this boot */
+	uint64_t exec_ns;
+	struct moment kvm_ready, opened;
+	unsigned int boots; /* that ended */
 	bool powered_off;  /* by the guest: what it wrote to its disks is whole */
 	struct board board;
 };
@@ -82,3 +91,14 @@ int machine_stats_start(struct machine *machine);
 /* What was counted until now; and, with its vCPUs stopped, all of the board's. */
 void machine_stats_show(const struct machine *machine);
 void machine_stats_end(struct machine *machine);
+
+/* A table on standard error, which may be a terminal in raw mode. */
+void machine_print(const struct machine *machine,
+		   void (*print)(const struct machine *machine, FILE *to));
+
+/* First of all, and at the end. 0 or -errno; logs. */
+int machine_timeline_open(struct machine *machine);
+void machine_timeline_close(struct machine *machine);
+/* Ask all that is on the board, whose vCPUs are stopped; and show it once the board is gone. */
+void machine_timeline_gather(struct machine *machine);
+void machine_timeline_show(struct machine *machine);

@@ -206,6 +206,7 @@ int machine_open(struct machine *machine)
 	r = kvm_init(&machine->kvm);
 	if (r < 0)
 		return r;
+	moment_note(&machine->kvm_ready);
 	r = check_size(machine);
 	if (r == 0) /* before there are threads, which are where this one is */
 		r = pin_threads(&machine->config->pin, topology_count(&machine->config->vm.cpus),
@@ -220,6 +221,7 @@ int machine_open(struct machine *machine)
 		r = open_nics(machine);
 	if (r == 0)
 		r = start_loops(machine);
+	moment_note(&machine->opened);
 	return r;
 }
 

@@ -34,19 +34,23 @@ void machine_stats_close(struct machine *machine)
 			  strerror(errno));
 }
 
+/* What the devices note when something is first, they do where they count. */
+static bool devices_count(const struct machine_config *config)
+{
+	return config->stats || config->timeline;
+}
+
 int machine_stats_start(struct machine *machine)
 {
 	const struct board *board = &machine->board;
 	int r = 0;
 
-	if (!machine->config->stats)
-		return 0;
-	for (unsigned int i = 0; r == 0 && i < board->vm->ncpus; i++)
+	for (unsigned int i = 0; r == 0 && machine->config->stats && i < board->vm->ncpus; i++)
 		r = vcpu_count(&board->vm->vcpus[i]);
-	for (unsigned int i = 0; r == 0 && i < board->dev_count; i++)
+	for (unsigned int i = 0; r == 0 && devices_count(machine->config) && i < board->dev_count; i++)
 		r = virtio_dev_count(board->devs[i]);
 	if (r < 0)
-		log_error("--stats: %s", strerror(-r));
+		log_error("cannot count: %s", strerror(-r));
 	return r;
 }
 
@@ -60,7 +64,8 @@ static void put_lines(char *text)
 		fprintf(stderr, "%s%s", line, end);
 }
 
-static void print(const struct board *board)
+void machine_print(const struct machine *machine,
+		   void (*print)(const struct machine *machine, FILE *to))
 {
 	char *text = NULL;
 	size_t len;
@@ -68,16 +73,21 @@ static void print(const struct board *board)
 
 	if (!to)
 		return;
-	stats_print(board, to);
+	print(machine, to);
 	if (fclose(to) == 0)
 		put_lines(text);
 	free(text);
 }
 
+static void print_stats(const struct machine *machine, FILE *to)
+{
+	stats_print(&machine->board, to);
+}
+
 void machine_stats_show(const struct machine *machine)
 {
 	if (machine->config->stats)
-		print(&machine->board);
+		machine_print(machine, print_stats);
 	else
 		log_info("nothing is counted (start with --stats)");
 }
@@ -86,7 +96,7 @@ void machine_stats_end(struct machine *machine)
 {
 	if (!machine->config->stats)
 		return;
-	print(&machine->board);
+	machine_print(machine, print_stats);
 	if (!machine->stats_file)
 		return;
 	stats_print_json(&machine->board, machine->stats_file);

@@ -57,6 +57,8 @@ const char options_help[] =
 	"      --force           try a stock Linux kernel where KVM cannot run it\n"
 	"      --stats[=FILE]    at the end and on SIGUSR1, print what was counted of\n"
 	"                        processors and devices; at the end as JSON to FILE\n"
+	"      --timeline[=FILE] at the end, print when what happened since the start;\n"
+	"                        to FILE.json as JSON, to FILE.svg as a picture\n"
 	"  -v, --verbose         say more\n"
 	"  -h, --help            this help\n"
 	"  -V, --version         the version\n"
@@ -72,6 +74,7 @@ enum {
 	OPTION_NO_REBOOT,
 	OPTION_FORCE,
 	OPTION_STATS,
+	OPTION_TIMELINE,
 	OPTION_PIN,
 	OPTION_IDLE_EXITS,
 	OPTION_HALT_POLL,
@@ -91,6 +94,7 @@ static const struct option long_options[] = {
 	{"no-reboot", no_argument, NULL, OPTION_NO_REBOOT},
 	{"force", no_argument, NULL, OPTION_FORCE},
 	{"stats", optional_argument, NULL, OPTION_STATS},
+	{"timeline", optional_argument, NULL, OPTION_TIMELINE},
 	{"pin", required_argument, NULL, OPTION_PIN},
 	{"cpu-idle-exits", required_argument, NULL, OPTION_IDLE_EXITS},
 	{"halt-poll", required_argument, NULL, OPTION_HALT_POLL},
@@ -197,6 +201,21 @@ static int parse_off(const char *option, const char *text, bool *off)
 	return r;
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+	size_t len = strlen(text), end_len = strlen(end);
+
+	return len > end_len && !strcmp(text + len - end_len, end);
+}
+
+static int check_timeline_file(const char *path)
+{
+	if (ends_in(path, ".json") || ends_in(path, ".svg"))
+		return 0;
+	log_error("--timeline=%.200s: the file's name must end in .json or .svg", path);
+	return -EINVAL;
+}
+
 static int parse_option(int option, struct machine_config *config)
 {
 	switch (option) {
@@ -243,6 +262,10 @@ static int parse_option(int option, struct machine_config *config)
 			return 0;
 		log_error("--stats=: the file's name is missing");
 		return -EINVAL;
+	case OPTION_TIMELINE:
+		config->timeline = true;
+		config->timeline_file = optarg;
+		return optarg ? check_timeline_file(optarg) : 0;
 	case 'v':
 		log_set_level(LOG_LEVEL_DEBUG);
 		return 0;

@@ -83,6 +83,7 @@ struct serial {
 	uint32_t irq;
 	const struct serial_ops *ops;
 	void *owner;
+	struct serial_seen seen;
 
 	pthread_mutex_t lock; /* guards the fields below */
 	uint8_t ier, fcr, lcr, mcr, msr, scr;
@@ -313,6 +314,14 @@ static void port_read(void *owner, uint64_t offset, void *data, unsigned int len
 		serial->ops->input_ready(serial->owner);
 }
 
+static void send(struct serial *serial, const uint8_t *byte)
+{
+	moment_note(&serial->seen.byte);
+	if (*byte == '\n')
+		moment_note(&serial->seen.line);
+	serial->ops->output(serial->owner, byte, 1);
+}
+
 static void port_write(void *owner, uint64_t offset, const void *data, unsigned int len)
 {
 	struct serial *serial = owner;
@@ -327,7 +336,7 @@ static void port_write(void *owner, uint64_t offset, const void *data, unsigned 
 	ready = room_again(serial);
 	pthread_mutex_unlock(&serial->lock);
 	if (out)
-		serial->ops->output(serial->owner, bytes, 1);
+		send(serial, bytes);
 	if (ready)
 		serial->ops->input_ready(serial->owner);
 }
@@ -386,4 +395,9 @@ void serial_destroy(struct serial *serial)
 	bus_del(&serial->vm->pio, serial->base);
 	pthread_mutex_destroy(&serial->lock);
 	free(serial);
+}
+
+const struct serial_seen *serial_seen(const struct serial *serial)
+{
+	return &serial->seen;
 }

@@ -5,8 +5,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "util/moment.h"
+
 struct serial;
 struct vm;
+
+/* What the guest sent first. */
+struct serial_seen {
+	struct moment byte, line; /* the line's end */
+};
 
 struct serial_ops {
 	/* Mandatory. Bytes the guest sent; vCPU thread; must not block for long. */
@@ -22,3 +29,6 @@ void serial_destroy(struct serial *serial);
 
 /* Bytes for the guest. Any thread. How many were taken. */
 size_t serial_input(struct serial *serial, const uint8_t *data, size_t len);
+
+/* Any thread. */
+const struct serial_seen *serial_seen(const struct serial *serial);

@@ -73,6 +73,7 @@ static uint64_t batch_ns(struct virtio_blk *vblk)
 
 static void count_answer(struct blk_request *req, uint8_t status)
 {
+	moment_note(&req->stats->first);
 	histogram_add(&req->stats->latency_ns, batch_ns(req->queue->vblk) - req->start_ns);
 	counter_add(&req->stats->bytes, status == VIRTIO_BLK_S_OK ? req->bytes : 0);
 	counter_add(&req->stats->errors, status != VIRTIO_BLK_S_OK);

@@ -94,8 +94,10 @@ static void add_status_locked(struct virtio_dev *dev, uint8_t wanted)
 	if (!((dev->status | added) & VIRTIO_CONFIG_S_FEATURES_OK))
 		added &= ~VIRTIO_CONFIG_S_DRIVER_OK;
 	dev->status |= added;
-	if (added & VIRTIO_CONFIG_S_DRIVER_OK)
-		post_update_locked(dev);
+	if (!(added & VIRTIO_CONFIG_S_DRIVER_OK))
+		return;
+	moment_note(&dev->driver_ok);
+	post_update_locked(dev);
 }
 
 uint8_t virtio_get_status(struct virtio_dev *dev)

@@ -21,6 +21,7 @@
 
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/moment.h"
 #include "virtio/queue.h"
 #include "virtio/moderation.h"
 #include "virtio/notify.h"
@@ -88,6 +89,7 @@ struct virtio_dev {
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* virtio_dev_stop waits for `resetting` to end */
 	uint8_t status;
+	struct moment driver_ok;
 	uint64_t driver_features;
 	bool resetting;     /* a reset is on its way through the loop */
 	bool update_posted; /* update_call is queued in the loop */

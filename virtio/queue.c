@@ -356,6 +356,7 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
 	atomic_store_explicit(&elem->len, written, memory_order_relaxed);
 	vq->used_next++;
 	if (vq->stats) {
+		moment_note(&vq->stats->first);
 		counter_add(&vq->stats->requests, 1);
 		counter_add(&vq->stats->bytes_in, written);
 	}

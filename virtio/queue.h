@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "util/histogram.h"
+#include "util/moment.h"
 
 struct mem;
 
@@ -50,6 +51,7 @@ struct vq_stats {
 	_Atomic uint64_t doorbells; /* heard: several kicks may be one */
 	_Atomic uint64_t found;     /* there was more, without a doorbell */
 	struct histogram batches;   /* requests shown to the driver at once */
+	struct moment first;        /* of the requests */
 };
 
 /* 0 or -errno: -EINVAL size or alignment, -EFAULT not in RAM, -ENOMEM. */

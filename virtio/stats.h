@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "util/histogram.h"
+#include "util/moment.h"
 #include "virtio/queue.h"
 
 #define VIRTIO_STATS_OPS 5
@@ -18,6 +19,7 @@ struct virtio_op_stats {
 	const char *name; /* NULL: the device has no more kinds */
 	_Atomic uint64_t bytes, errors;
 	struct histogram latency_ns; /* from when it was taken until it was answered */
+	struct moment first;         /* answer */
 };
 
 struct virtio_stats {

@@ -44,6 +44,7 @@
 #define LAYOUT_PORT_PCI_ADDR 0xCF8 /* 4 */
 #define LAYOUT_PORT_RESET 0xCF9    /* 1: reset control, also ACPI's reset register */
 #define LAYOUT_PORT_PCI_DATA 0xCFC /* 4 */
+#define LAYOUT_PORT_MARK 0xD4D     /* with --timeline: what the guest marks */
 #define LAYOUT_PCI_PORTS_BASE 0xC000ull /* I/O window of the PCI bus */
 #define LAYOUT_PCI_PORTS_SIZE 0x4000ull
 

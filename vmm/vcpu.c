@@ -335,8 +335,13 @@ static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 
+	moment_note(&vcpu->entered);
 	while (goes_on(vcpu->vm)) {
-		if (run(vcpu) == 0)
+		int r = run(vcpu);
+
+		if (r == 0 || errno == EAGAIN)
+			moment_note(&vcpu->returned);
+		if (r == 0)
 			handle_and_count(vcpu);
 		else if (errno != EINTR && errno != EAGAIN)
 			fail(vcpu, "KVM_RUN failed, errno", (uint64_t)errno);

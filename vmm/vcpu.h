@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "util/moment.h"
+
 struct exit_profile;
 struct vm;
 
@@ -38,6 +40,8 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
+	struct moment entered;    /* the guest, or the wait for its INIT */
+	struct moment returned;   /* by its first exit to user space, or by INIT */
 	unsigned int exits_timed; /* the thread's */
 	struct exit_profile *profile; /* or NULL: nobody wants to know */
 	int stats_fd; /* of kvm_stats_read, or -1 */

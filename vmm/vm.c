@@ -265,8 +265,10 @@ void vm_end(struct vm *vm, enum vm_end how)
 {
 	int running = VM_RUNNING;
 
-	if (atomic_compare_exchange_strong(&vm->end, &running, how))
-		eventfd_write(vm->end_fd, 1);
+	if (!atomic_compare_exchange_strong(&vm->end, &running, how))
+		return;
+	moment_note(&vm->ended);
+	eventfd_write(vm->end_fd, 1);
 }
 
 static int ioeventfd(struct vm *vm, const struct bus *bus, uint64_t addr, int fd, uint32_t flags)

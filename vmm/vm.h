@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "util/moment.h"
 #include "vmm/bus.h"
 #include "vmm/irq.h"
 #include "vmm/mem.h"
@@ -44,6 +45,7 @@ struct vm {
 	struct vcpu *vcpus;
 	int end_fd;       /* eventfd: readable once `end` is set */
 	atomic_int end;   /* enum vm_end; the first one stays */
+	struct moment ended;
 	_Atomic uint32_t exit_ns; /* the shortest exit to user space so far, or 0 */
 	atomic_bool stopping; /* vCPU threads leave when they see it; pairs with vcpu_kick */
 };

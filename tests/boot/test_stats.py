@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""--stats: a table while the guest runs, and JSON at its end."""
+"""--stats: a table while the guest runs, and JSON at its end; --timeline: JSON."""
 
 import json
+import os
 import signal
 
-from vm import CMDLINE, SLOW
+import pytest
+
+from vm import CMDLINE, MINIVMM, SLOW
+
+MARK = os.path.join(os.path.dirname(MINIVMM), "tests/boot/mark")
 
 
 def test_stats(boot, tmp_path):
@@ -32,3 +37,24 @@ def test_stats(boot, tmp_path):
     assert 0 < queue["irqs"] <= queue["batches"]["count"] <= queue["requests"]
     assert queue["batches"]["sum"] == queue["requests"]
     assert queue["bytes-from-guest"] > writes["bytes"]
+
+
+def test_timeline(boot, tmp_path):
+    """What happened is there in the order in which it had to, and the guest's mark at its place."""
+    path = tmp_path / "timeline.json"
+    if not os.path.exists(MARK):
+        pytest.skip("no %s (ninja tests/boot/mark)" % MARK)
+    vm = boot("cloud", options=["--timeline=%s" % path, "--disk", MARK + ",format=raw,readonly"])
+    vm.check("cat /dev/vdb >/run/mark; chmod +x /run/mark; mount -o remount,exec /run;"
+             " /run/mark 0xcd", 10 * SLOW)
+    vm.poweroff()
+    events = json.loads(path.read_text())["events"]
+    times = [event["ns"] for event in events]
+    assert times[0] == 0 and times == sorted(times)
+    order = ["exec", "KVM is open", "files, disks and networks are open", "memory and vCPUs are made",
+             "devices are made", "the kernel is loaded", "vCPU 0 enters the guest",
+             "vCPU 0's first exit", "disk0: driver is ready", "disk0: first read", "mark 0xcd",
+             "the guest powers off", "vCPUs are stopped", "all is given back"]
+    seen = [event["event"] for event in events]
+    assert [what for what in seen if what in order] == order
+    assert {"console: first byte", "console: first line", "disk0: first write"} <= set(seen)

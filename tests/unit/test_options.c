@@ -152,7 +152,11 @@ static void test_cpus(void **state)
 static void test_running(void **state)
 {
 	parse_ok("-k|x");
-	assert_true(!config.pin.vcpus && !config.pin.io);
+	assert_true(!config.pin.vcpus && !config.pin.io && !config.timeline);
+	parse_ok("-k|x|--timeline");
+	assert_true(config.timeline && !config.timeline_file);
+	parse_ok("-k|x|--timeline=a.svg");
+	assert_string_equal(config.timeline_file, "a.svg");
 	assert_false(config.vm.no_idle_exits || config.vm.has_halt_poll);
 	parse_ok("-k|x|--pin|0-3+8,io=4|--cpu-idle-exits|off|--halt-poll|0");
 	assert_string_equal(config.pin.vcpus, "0-3+8");
@@ -325,6 +329,9 @@ static const struct bad_line errors[] = {
 	{"-k|x|--mem|1G,prefault=maybe", "prefault=maybe", "on or off"},
 	{"-k|x|--mem|1G,numa=x", "numa=x", "number"},
 	{"-k|x|--mem|1G,fast", "'fast'", "prefault"},
+
+	{"-k|x|--timeline=t.txt", "--timeline=t.txt", ".json or .svg"},
+	{"-k|x|--timeline=.svg", "--timeline=.svg", ".json or .svg"},
 
 	{"-k|x|--cpus|0", "--cpus 0", "from 1 to"},
 	{"-k|x|--cpus|-1", "--cpus -1", "number"},
