@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside the machine: what machine.c (the board), machine_open.c and machine_register.c share. */
+/* Inside the machine: what machine.c (the board) and the other machine_*.c share. */
 #pragma once
 
 #include <signal.h>
@@ -92,6 +92,9 @@ int machine_stats_start(struct machine *machine);
 void machine_stats_show(const struct machine *machine);
 void machine_stats_end(struct machine *machine);
 
+/* For a file that `option` names, if it does. 0 or -errno; logs. The second accepts NULL. */
+int output_open(const char *option, const char *path, FILE **file);
+void output_close(const char *option, const char *path, FILE *file);
 /* A table on standard error, which may be a terminal in raw mode. */
 void machine_print(const struct machine *machine,
 		   void (*print)(const struct machine *machine, FILE *to));

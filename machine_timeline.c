@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine's side of --timeline: who is asked when what happened, and where it is shown. */
-#include <errno.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -8,7 +7,6 @@
 #include "devices/mark.h"
 #include "devices/serial.h"
 #include "machine_impl.h"
-#include "util/log.h"
 #include "virtio/device.h"
 #include "virtio/stats.h"
 #include "vmm/vm.h"
@@ -25,25 +23,13 @@ static uint64_t exec_ns(void)
 
 int machine_timeline_open(struct machine *machine)
 {
-	const char *path = machine->config->timeline_file;
-	int r;
-
 	machine->exec_ns = exec_ns();
-	if (!path)
-		return 0;
-	machine->timeline_file = fopen(path, "we");
-	if (machine->timeline_file)
-		return 0;
-	r = -errno;
-	log_error("--timeline=%s: %s", path, strerror(-r));
-	return r;
+	return output_open("--timeline", machine->config->timeline_file, &machine->timeline_file);
 }
 
 void machine_timeline_close(struct machine *machine)
 {
-	if (machine->timeline_file && fclose(machine->timeline_file) != 0)
-		log_error("--timeline=%s: cannot be written: %s", machine->config->timeline_file,
-			  strerror(errno));
+	output_close("--timeline", machine->config->timeline_file, machine->timeline_file);
 }
 
 /* --- who knows what --- */
