@@ -142,19 +142,12 @@ void machine_timeline_gather(struct machine *machine)
 
 /* --- where it goes --- */
 
-static bool is_picture(const char *path)
-{
-	size_t len = strlen(path);
-
-	return len > 4 && !strcmp(path + len - 4, ".svg");
-}
-
 /* A line for each boot, or a picture of the last. */
 static void put_file(struct machine *machine, uint64_t zero_ns)
 {
 	FILE *file = machine->timeline_file;
 
-	if (is_picture(machine->config->timeline_file)) {
+	if (ends_with(machine->config->timeline_file, ".svg")) {
 		rewind(file);
 		if (ftruncate(fileno(file), 0) == 0)
 			timeline_print_svg(&machine->timeline, zero_ns, file);

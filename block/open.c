@@ -16,13 +16,6 @@
 #include "block/snapshot.h"
 #include "util/util.h"
 
-static bool ends_with(const char *text, const char *suffix)
-{
-	size_t n = strlen(text), m = strlen(suffix);
-
-	return n >= m && !strcmp(text + n - m, suffix);
-}
-
 static int log_open_error(const struct blk_options *opts, int err)
 {
 	const char *path = opts->path;

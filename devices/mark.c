@@ -16,7 +16,7 @@ struct mark {
 	atomic_uint taken; /* more than MARKS_MAX if some were lost */
 	struct {
 		uint8_t byte;
-		_Atomic uint64_t ns; /* 0: taken, but not there yet */
+		uint64_t ns;
 	} slots[MARKS_MAX];
 };
 
@@ -37,7 +37,7 @@ static void port_write(void *owner, uint64_t offset, const void *data, unsigned 
 	if (slot >= MARKS_MAX)
 		return;
 	mark->slots[slot].byte = *(const uint8_t *)data;
-	atomic_store(&mark->slots[slot].ns, monotonic_ns());
+	mark->slots[slot].ns = monotonic_ns();
 }
 
 static const struct bus_ops port_ops = {
@@ -77,6 +77,6 @@ unsigned int mark_count(const struct mark *mark)
 
 uint8_t mark_get(const struct mark *mark, unsigned int index, uint64_t *ns)
 {
-	*ns = atomic_load(&mark->slots[index].ns);
+	*ns = mark->slots[index].ns;
 	return mark->slots[index].byte;
 }

@@ -17,6 +17,6 @@ int mark_create(struct vm *vm, struct mark **out);
 /* Accepts NULL. */
 void mark_destroy(struct mark *mark);
 
-/* Any thread. How many there are; and one of them, `index` below that: its byte, its time. */
+/* Once the vCPUs are stopped: how many there are; and one of them, `index` below that: its byte, its time. */
 unsigned int mark_count(const struct mark *mark);
 uint8_t mark_get(const struct mark *mark, unsigned int index, uint64_t *ns);

@@ -41,6 +41,8 @@ int parse_size(const char *text, uint64_t *out);
 /* Parse a whole decimal number in [min, max]. 0, -EINVAL or -ERANGE. */
 int parse_uint(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 
+bool ends_with(const char *text, const char *suffix);
+
 /* How to get more file descriptors, to follow strerror(err); "" where that is no help. */
 const char *fd_remedy(int err);
 
