@@ -2,6 +2,9 @@
 /*
  * Work that would hold up the loop is done by threads beside it. One more is started when work
  * comes and none is idle, up to the loop's limit, and all stay until it is destroyed.
+ *
+ * The loop that hears of each piece takes a processor from them each time. Where much is queued a
+ * thread takes a few pieces together, and the loop hears of them once.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +14,7 @@
 #include "util/util.h"
 
 #define THREADS_MAX 8
+#define TOGETHER_MAX 4 /* pieces of work */
 
 struct loop_workers {
 	pthread_mutex_t lock;
@@ -24,23 +28,28 @@ struct loop_workers {
 	char name[16];
 };
 
+/* The thread's part of what is queued: a list. NULL: nothing is. */
 static struct loop_work *take(struct loop_workers *w)
 {
-	struct loop_work *work = w->first;
+	unsigned int part = MIN(MAX(w->queued / w->max, 1), TOGETHER_MAX);
+	struct loop_work *work = w->first, **end = &w->first;
 
 	if (!work)
 		return NULL;
-	w->first = work->next;
+	for (; part && *end; part--, w->queued--)
+		end = &(*end)->next;
+	w->first = *end;
+	*end = NULL;
 	if (!w->first)
 		w->last = &w->first;
-	w->queued--;
 	return work;
 }
 
-static void carry_out(struct loop_work *work)
+static void carry_out(struct loop_work *list)
 {
-	work->run(work);
-	loop_post(work->loop, &work->call);
+	for (struct loop_work *work = list; work; work = work->next)
+		work->run(work);
+	loop_post(list->loop, &list->call);
 }
 
 /* --- on the workers' threads --- */
@@ -120,10 +129,13 @@ static void add_thread(struct loop_workers *w)
 
 static void work_done(struct loop_call *call)
 {
-	struct loop_work *work = CONTAINER_OF(call, struct loop_work, call);
+	struct loop_work *work = CONTAINER_OF(call, struct loop_work, call), *next;
 
-	work->loop->in_flight--;
-	work->done(work);
+	for (; work; work = next) {
+		next = work->next;
+		work->loop->in_flight--;
+		work->done(work);
+	}
 }
 
 /* True if there is more work than there are threads that wait for it. */

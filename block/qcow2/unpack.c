@@ -30,6 +30,7 @@ struct q2_unpacked {
 	struct qcow2 *q;
 	uint64_t entry;
 	bool ready;
+	bool used; /* somebody had it */
 	int err;
 	uint32_t skip, packed_len; /* in `packed`, which begins at a sector */
 	unsigned char *packed;     /* while it is on its way */
@@ -66,6 +67,7 @@ static void unpacked_free(struct q2_unpacked *c)
 	LIST_REMOVE(c, bucket);
 	TAILQ_REMOVE(&c->q->unpack.lru, c, lru);
 	c->q->unpack.count--;
+	c->q->unpack.unused -= !c->used;
 	free(c->packed);
 	free(c->data);
 	free(c);
@@ -186,6 +188,7 @@ static struct q2_unpacked *place(struct qcow2 *q)
 		return NULL;
 	}
 	u->count++;
+	u->unused++;
 	return c;
 }
 
@@ -239,6 +242,8 @@ int q2_unpack_get(struct qcow2 *q, uint64_t guest, uint64_t entry, struct q2_wai
 	}
 	TAILQ_REMOVE(&q->unpack.lru, c, lru);
 	TAILQ_INSERT_HEAD(&q->unpack.lru, c, lru);
+	q->unpack.unused -= !c->used;
+	c->used = true;
 	q->unpack.last = guest;
 	*data = c->data;
 	return 0;
@@ -263,7 +268,8 @@ void q2_unpack_ahead(struct qcow2 *q, uint64_t guest, uint64_t count)
 	if (forward)
 		count += MAX(AHEAD_BYTES >> q->cluster_bits, 1);
 	count = MIN(count, MIN(q->unpack.max / 2, AT_ONCE));
-	for (uint64_t i = 0; i < count; i++) {
+	/* What nobody had yet must not push each other out. */
+	for (uint64_t i = 0; i < count && q->unpack.unused < q->unpack.max / 2; i++) {
 		uint64_t entry = peek(q, guest + i);
 
 		if ((entry & QCOW2_COMPRESSED) && !find(q, entry) && in_file(q, entry))

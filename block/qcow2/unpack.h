@@ -16,6 +16,7 @@ struct q2_unpack {
 	LIST_HEAD(, q2_unpacked) buckets[Q2_UNPACK_BUCKETS];
 	TAILQ_HEAD(q2_unpack_lru, q2_unpacked) lru; /* the last one goes first */
 	unsigned int count, max;
+	unsigned int unused; /* of `count`: nobody had them yet */
 	uint64_t last; /* guest cluster that was read */
 };
 

@@ -11,6 +11,7 @@
 #include "util/util.h"
 
 #define WORKS 1000
+#define SHARED 64u
 
 struct work {
 	struct loop_work work;
@@ -101,6 +102,50 @@ static void test_beside_each_other(void **state)
 	sem_destroy(&two);
 }
 
+static unsigned int threads_done(const struct work *works, unsigned int count)
+{
+	unsigned int threads = 0;
+
+	for (unsigned int i = 0; i < count; i++) {
+		unsigned int j = 0;
+
+		while (j < i && !pthread_equal(works[j].ran_on, works[i].ran_on))
+			j++;
+		threads += j == i;
+	}
+	return threads;
+}
+
+/* Much, queued while all threads are held up: they take several pieces at a time. */
+static void test_shared_out(void **state)
+{
+	static struct work works[SHARED], held[8];
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int threads = (unsigned int)MIN(MAX(cpus, 1), 4);
+	sem_t go, began;
+
+	memset(works, 0, sizeof(works));
+	memset(held, 0, sizeof(held));
+	sem_init(&go, 0, 0);
+	sem_init(&began, 0, 0);
+	for (unsigned int i = 0; i < threads; i++) {
+		held[i].wait_for = &go;
+		held[i].tell = &began;
+		start(&held[i]);
+		sem_wait(&began);
+	}
+	for (unsigned int i = 0; i < SHARED; i++)
+		start(&works[i]);
+	for (unsigned int i = 0; i < threads; i++)
+		sem_post(&go);
+	assert_int_equal(loop_run(loop), 0);
+	for (unsigned int i = 0; i < SHARED; i++)
+		assert_int_equal(works[i].done, 1);
+	assert_in_range(threads_done(works, SHARED), 1, threads);
+	sem_destroy(&go);
+	sem_destroy(&began);
+}
+
 static struct work again;
 static unsigned int rounds;
 
@@ -130,6 +175,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_each_once, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_quit_waits, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_beside_each_other, setup, loop_teardown),
+		cmocka_unit_test_setup_teardown(test_shared_out, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_again, setup, loop_teardown),
 	};
 
