@@ -69,6 +69,11 @@ void loop_wake_costs(struct loop *loop, uint32_t ns)
 	loop->wake_ns = MAX(loop->wake_ns, ns);
 }
 
+void loop_may_nap(struct loop *loop)
+{
+	loop->may_nap = true;
+}
+
 uint64_t loop_now_ns(struct loop *loop)
 {
 	return monotonic_ns();

@@ -74,6 +74,12 @@ void loop_stay_awake(struct loop *loop, int us);
 /* What that costs those who do it; the dearest of them counts. */
 void loop_wake_costs(struct loop *loop, uint32_t ns);
 
+/*
+ * What the loop looks for may wait for two such wake-ups: while other threads want its processor, it
+ * naps for so long between looks, as far as it would stay awake, instead of asking to be told.
+ */
+void loop_may_nap(struct loop *loop);
+
 /* The time by which timers run, from some moment on. */
 uint64_t loop_now_ns(struct loop *loop);
 

@@ -59,6 +59,7 @@ struct loop {
 	atomic_bool quit;
 	int awake_us;
 	uint32_t wake_ns; /* what waking costs others */
+	bool may_nap;
 	unsigned int in_flight; /* file operations and work beside the loop */
 	int wake_fd;
 	LIST_HEAD(, loop_watch) watches;

@@ -11,6 +11,8 @@
  * Where events follow one another closely, sleeping and being woken takes longer than they do. So
  * a turn that would sleep first looks for a while (spin), at what the loop looks for, too: for as
  * long as it might have taken to find what ended the last sleep, and not at all after a long one.
+ * Looking for long is for processors that nobody else wants: a guest's frames would starve the very
+ * process they are for. Where others do, a turn sleeps instead, or naps between looks.
  *
  * The ring is created disabled and enabled by the thread that runs it (SINGLE_ISSUER: the
  * kernel then refuses every other submitter).
@@ -23,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "util/crowd.h"
 #include "util/log.h"
 #include "util/loop_impl.h"
 #include "util/util.h"
@@ -40,6 +43,7 @@
 #define SPIN_NS 32000u
 #define SPIN_WAKES 24
 #define SPIN_MAX_NS 2000000u
+#define NAP_WAKES 2
 
 struct ring {
 	struct io_uring uring;
@@ -47,6 +51,7 @@ struct ring {
 	bool has_files;
 	bool may_spin;       /* somebody else can go on meanwhile */
 	unsigned int spin_ns; /* how long before it sleeps */
+	struct crowd crowd;
 };
 
 static struct ring *ring_of(const struct loop *loop)
@@ -239,18 +244,48 @@ static bool has_events(struct io_uring *uring)
 	       (IO_URING_READ_ONCE(*uring->sq.kflags) & IORING_SQ_TASKRUN);
 }
 
-/* Hand in what there is and look for what comes. False: it is time to sleep. */
-static bool spin(struct loop *loop, uint64_t until_ns)
+/* False: nothing came until then. */
+static bool look_until(struct loop *loop, uint64_t until_ns)
 {
 	struct io_uring *uring = &ring_of(loop)->uring;
 
-	io_uring_submit(uring);
 	while (!has_events(uring) && !looks_see(&loop->looks)) {
 		if (loop_now_ns(loop) >= until_ns)
 			return false;
 		__builtin_ia32_pause();
 	}
 	return true;
+}
+
+/* The same, but leaves the processor to others in between. */
+static bool nap_until(struct loop *loop, uint64_t until_ns)
+{
+	struct io_uring *uring = &ring_of(loop)->uring;
+	struct __kernel_timespec nap = {.tv_nsec = NAP_WAKES * (long long)loop->wake_ns};
+	struct io_uring_cqe *cqe;
+
+	while (!has_events(uring) && !looks_see(&loop->looks)) {
+		if (loop_now_ns(loop) >= until_ns)
+			return false;
+		io_uring_wait_cqe_timeout(uring, &cqe, &nap);
+	}
+	return true;
+}
+
+/* Hand in what there is and look for what comes. False: it is time to sleep. */
+static bool spin(struct loop *loop, uint64_t start_ns, uint64_t spin_ns)
+{
+	struct ring *ring = ring_of(loop);
+	bool asked_to = loop->awake_us >= 0;
+
+	io_uring_submit(&ring->uring);
+	if (look_until(loop, start_ns + (asked_to ? spin_ns : MIN(spin_ns, SPIN_NS))))
+		return true;
+	if (asked_to || spin_ns <= SPIN_NS)
+		return false;
+	if (!crowd_is(&ring->crowd, start_ns))
+		return look_until(loop, start_ns + spin_ns);
+	return loop->may_nap && !LIST_EMPTY(&loop->looks) && nap_until(loop, start_ns + spin_ns);
 }
 
 static uint64_t awake_ns(const struct loop *loop)
@@ -280,7 +315,7 @@ static int submit_and_wait(struct loop *loop)
 	int r;
 
 	/* What the kernel keeps, io_uring_peek_cqe asks for. */
-	if (spin_ns && spin(loop, start_ns + spin_ns))
+	if (spin_ns && spin(loop, start_ns, spin_ns))
 		return 0;
 	if (!looks_may_sleep(&loop->looks))
 		return io_uring_submit_and_get_events(&ring->uring);
@@ -336,6 +371,7 @@ int loop_ring_create(struct loop *loop)
 		free(ring);
 		return r;
 	}
+	crowd_init(&ring->crowd);
 	ring->may_spin = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	ring->has_files = io_uring_register_files_sparse(&ring->uring, FILES) == 0;
 	loop->engine = &loop_ring_engine;
@@ -347,6 +383,7 @@ static void ring_destroy(struct loop *loop)
 {
 	ring_stop(loop);
 	io_uring_queue_exit(&ring_of(loop)->uring);
+	crowd_finish(&ring_of(loop)->crowd);
 	free(ring_of(loop));
 }
 

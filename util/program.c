@@ -31,7 +31,9 @@ int program_find(const char *name, char *path, size_t path_len)
 		if (slash && !try_path(self, (int)(slash - self), name, path, path_len))
 			return 0;
 	}
-	return try_path(LIBEXECDIR, (int)strlen(LIBEXECDIR), name, path, path_len);
+	if (!try_path(LIBEXECDIR, (int)strlen(LIBEXECDIR), name, path, path_len))
+		return 0;
+	return try_path(BINDIR, (int)strlen(BINDIR), name, path, path_len);
 }
 
 /* --- starting one --- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Programs that belong to this one, as `minivmm-disk` does to `minivmm`. */
+/* Programs that belong to this one, as `minivmm-disk` does to `minivmm`; and it to them. */
 #pragma once
 
 #include <stddef.h>

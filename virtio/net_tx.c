@@ -4,6 +4,9 @@
  *
  * A batch is what the ring holds, up to a limit, so it waits for nothing; the back end may send
  * it in one system call. What it has no room for stays popped, and goes first once there is.
+ *
+ * A driver that sends many does not wait for their buffers: interrupts for those may be late, and
+ * where the host is busy the loop naps until there are more frames (loop_may_nap).
  */
 #include <errno.h>
 #include <poll.h>
@@ -157,7 +160,7 @@ static void run(struct net_tx *tx)
 		r = gather(tx, vq, &budget);
 	if (!tx->full)
 		send_batch(tx, vq);
-	virtio_publish(dev, NET_QUEUE_TX(tx->pair));
+	virtio_publish_lazily(dev, NET_QUEUE_TX(tx->pair));
 	if (r < 0)
 		net_broken(tx->net, vq_error(vq));
 	else if (r == 1 && !tx->full)
@@ -206,6 +209,7 @@ int net_tx_start(struct net_tx *tx)
 	if (!tx->room_watch)
 		return -ENOMEM;
 	loop_watch_pause(dev->loop, tx->room_watch);
+	loop_may_nap(dev->loop);
 	flush(tx); /* from before the reset */
 	return 0;
 }

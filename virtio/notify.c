@@ -10,7 +10,7 @@
  * An interrupt is a few exits. One may be held back (virtio_publish_lazily, moderation.h) while the
  * loop looks for what comes next, if nothing is in flight: then the driver either is about to
  * submit more, or waits, and which of the two it is, moderation.h learns. The loop never sleeps on
- * an interrupt, nor is one held while requests are in flight, which would delay those of a driver
+ * an interrupt (a nap is none: it is bounded, as the hold is), nor is one held while requests are in flight, which would delay those of a driver
  * that waits for the disk.
  */
 #include "virtio/notify.h"

@@ -39,6 +39,10 @@ static inline void fake_loop_init(struct loop *loop)
 	loop->posted_tail = &loop->posted;
 }
 
+void loop_may_nap(struct loop *loop)
+{
+}
+
 void loop_wake_costs(struct loop *loop, uint32_t ns)
 {
 }

@@ -2,6 +2,9 @@
 /* What the loop looks for while it is awake, and is told of while it sleeps. */
 #include "util/loop.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 #include "tests/unit/loop_runner.h"
 #include "util/util.h"
@@ -159,6 +162,48 @@ static void test_unlook(void **state)
 	assert_int_equal(things[0].armed + things[1].armed, 0);
 }
 
+static atomic_bool busy;
+
+static void *keep_busy(void *arg)
+{
+	while (atomic_load(&busy))
+		;
+	return NULL;
+}
+
+/* Where every processor is wanted by somebody, the loop naps: it finds all the same, and asks to be
+ * told before it sleeps. */
+static void test_in_a_crowd(void **state)
+{
+	unsigned int count = (unsigned int)MIN(sysconf(_SC_NPROCESSORS_ONLN) + 1, 64);
+	unsigned int done = 0;
+	pthread_t threads[64];
+
+	loop_wake_costs(loop, 20000);
+	loop_may_nap(loop);
+	atomic_store(&busy, true);
+	for (unsigned int i = 0; i < count; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, keep_busy, NULL), 0);
+	for (unsigned int i = 0; i < 50; i++) {
+		struct thing thing = thing_init();
+
+		thing.absent = 1 + i;
+		thing.comes = i % 3 == 0;
+		loop_look(loop, &thing.look);
+		run_for(2);
+		/* the timer may come before the loop was let look so often */
+		assert_in_range(thing.found, 0, 1);
+		if (thing.armed)
+			assert_int_equal(thing.found, thing.comes);
+		done += thing.found + thing.armed;
+		loop_unlook(&thing.look);
+	}
+	assert_true(done > 0);
+	atomic_store(&busy, false);
+	for (unsigned int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -167,6 +212,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_comes_before_sleep, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_found_again_and_again, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_stays_awake, setup, loop_teardown),
+		cmocka_unit_test_setup_teardown(test_in_a_crowd, setup, loop_teardown),
 		cmocka_unit_test_setup_teardown(test_unlook, setup, loop_teardown),
 	};
 
