@@ -115,10 +115,15 @@ class Guest:
         """Until its next figure: an idle guest still ticks, and its VMM may still watch."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def figure(self, command):
+    def run(self, command):
+        """What a paused one says to it."""
         self.process.send_signal(signal.SIGCONT)
-        match = re.search(r"=([\d.]+)=", self.ask(command))
+        answer = self.ask(command)
         self.pause()
+        return answer
+
+    def figure(self, command):
+        match = re.search(r"=([\d.]+)=", self.run(command))
         return float(match[1]) if match else None
 
 
