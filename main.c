@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,8 +12,10 @@
 #include "options.h"
 #include "util/log.h"
 #include "util/program.h"
+#include "util/util.h"
 
 #define EXIT_USAGE 2
+#define STACK_BYTES KIB(512)
 
 /*
  * Where one of the first three fds is closed, the next file would get its number, and the
@@ -24,6 +27,18 @@ static bool hold_standard_fds(void)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			return false;
 	return true;
+}
+
+/* Where huge pages are given to all who have room for one, each thread's stack of 8 MiB gets one. */
+static void keep_stacks_small(void)
+{
+	pthread_attr_t attr;
+
+	if (pthread_attr_init(&attr))
+		return;
+	if (!pthread_attr_setstacksize(&attr, STACK_BYTES))
+		pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
 }
 
 /*
@@ -69,5 +84,6 @@ int main(int argc, char **argv)
 	case OPTIONS_RUN:
 		break;
 	}
+	keep_stacks_small();
 	return machine_run(&config);
 }

@@ -255,7 +255,7 @@ def mappings(pid):
 
 
 def memory_use(host):
-    """The process takes at most 4 MiB beyond guest RAM (128 MiB, one vCPU)."""
+    """The process takes at most 3 MiB beyond guest RAM (128 MiB, one vCPU)."""
     if host.sanitized:
         raise Skip("the sanitizers' own memory would be counted")
     process = host.start("echo", "--disk", host.disk("disk.raw", 1 << 20))
@@ -268,7 +268,7 @@ def memory_use(host):
         total = sum(m["Rss"] for m in rest)
         print(f"{total} KiB beyond guest RAM")
         largest = sorted(rest, key=lambda m: -m["Rss"])[:8]
-        check(total <= 4096, f"{total} KiB:\n" + "\n".join(
+        check(total <= 3072, f"{total} KiB:\n" + "\n".join(
             f"{m['Rss']:6} KiB {m['name']}" for m in largest))
     finally:
         stop(process)
