@@ -9,9 +9,9 @@
  * which a line answers, with what came of it in how many cycles. An empty one is the end. The
  * disk holds bytes of PATTERN and gets no others.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
 
 #define DEPTH_MAX 32
 #define PAGE 4096 /* each is a buffer: memory is seldom contiguous */

@@ -12,11 +12,11 @@
  */
 #include <linux/virtio_net.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/net.h"
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/net.h"
+#include "guest/lib/virtio.h"
 
 #define DEPTH_MAX 256
 #define BUFFER_BYTES 2048

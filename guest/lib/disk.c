@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/disk.h"
+#include "guest/lib/disk.h"
 
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 
 void disk_reopen(struct disk *disk)
 {

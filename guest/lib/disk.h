@@ -4,7 +4,7 @@
 
 #include <linux/virtio_blk.h>
 
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/virtio.h"
 
 #define SECTOR 512
 #define STATUS_UNSET 0xAA

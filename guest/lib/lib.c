@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/guest.h"
 
 #include <stdarg.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define PTE_2M 0xE7ull

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/net.h"
+#include "guest/lib/net.h"
 
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 
 uint64_t net_features(unsigned int pairs)
 {

@@ -4,7 +4,7 @@
 
 #include <linux/virtio_net.h>
 
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/virtio.h"
 
 #define NET_PAIRS_MAX 8
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/pci.h"
+#include "guest/lib/pci.h"
 
 #include <linux/pci_regs.h>
 
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 
 /* The host bridge of QEMU's q35, and the register in which it says where its ECAM is. */
 #define Q35_ID 0x29C08086

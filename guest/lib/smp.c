@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/smp.h"
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
 
 #define MSR_APIC_BASE 0x1B
 #define APIC_BASE_ON 0xC00 /* global and x2APIC enable */
@@ -23,6 +23,7 @@ static void (*volatile ap_fn)(void);
 static unsigned int ap_done;
 static void (*volatile user_fn)(void *arg);
 static void *volatile user_arg;
+static void (*volatile launched_fn)(void);
 
 void apic_enable(void)
 {
@@ -58,6 +59,21 @@ static void run_user(void)
 	__atomic_add_fetch(&ap_done, 1, __ATOMIC_RELEASE);
 	fn(arg);
 	fail("a processor came back");
+}
+
+static void run_launched(void)
+{
+	void (*fn)(void) = launched_fn;
+
+	__atomic_add_fetch(&ap_done, 1, __ATOMIC_RELEASE);
+	fn();
+	fail("a processor came back");
+}
+
+void smp_launch(uint32_t id, void (*fn)(void))
+{
+	launched_fn = fn;
+	smp_run(id, run_launched);
 }
 
 void smp_start(uint32_t id, void (*fn)(void *arg), void *arg)

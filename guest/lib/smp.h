@@ -12,6 +12,8 @@ uint32_t apic_id(void);
 void smp_init(unsigned int n);
 /* INIT and SIPI to `id`, which then runs fn and halts. Waits until fn is done. */
 void smp_run(uint32_t id, void (*fn)(void));
+/* The same for one that never returns. Waits until it has begun. */
+void smp_launch(uint32_t id, void (*fn)(void));
 /*
  * The same for fn(arg), which goes on at CPL 3 and never returns; not after the caller's own
  * become_user. Waits until it has begun.

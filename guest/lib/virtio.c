@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/virtio.h"
 
 #include <linux/pci_regs.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/pci.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/pci.h"
 
 #define PATIENCE_CYCLES 30000000000ull
 /* How many buffers are used before used_event is moved: it has to stay behind used->idx. */

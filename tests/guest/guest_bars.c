@@ -5,10 +5,10 @@
  */
 #include <linux/pci_regs.h>
 
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/pci.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/pci.h"
 
 #define FREE_ADDR (LAYOUT_PCI32_BASE + LAYOUT_PCI32_SIZE - 0x1000000)
 

@@ -4,10 +4,10 @@
  * shapes, reads all of it back, and gets the id. The runner then reads the file. `reset` ends it
  * by a reset and not by power-off.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define BLOCK_SECTORS 8

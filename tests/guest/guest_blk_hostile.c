@@ -4,11 +4,11 @@
  * (NEEDS_RESET); then the device is reset and reads a sector as ever. They go to queue=N; with
  * cpus=N the other processors ring all doorbells meanwhile, without end.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/smp.h"
 
 enum outcome {
 	BROKEN,   /* DEVICE_NEEDS_RESET */

@@ -3,8 +3,8 @@
  * requests=N in flight up to depth at a time, with EVENT_IDX if the device has it: the runner
  * counts what they cost in exits. Each kick is an access to the doorbell; nothing else is.
  */
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
 
 #define DEPTH 32
 #define BYTES 4096

@@ -3,11 +3,11 @@
  * cpus=N processors, each with queues of its own and all at once, write parts of the disk and
  * read them back; then the last queue reads all of it. The runner then reads the file.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/smp.h"
 
 #define QUEUES_MAX 64
 #define DEPTH 8

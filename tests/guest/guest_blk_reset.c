@@ -3,9 +3,9 @@
  * Resets with requests in flight on all queues=N: once the status reads 0 the device writes no
  * more to memory (virtio 1.2, 2.4.1), and it works again afterwards.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
 
 #define ROUNDS 100
 #define DEPTH 32

@@ -3,9 +3,9 @@
  * Says "ready", waits for the power button as ACPI shows it, and powers off; with `reboot` it
  * resets the machine instead.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define PWRBTN 0x0100

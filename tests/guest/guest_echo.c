@@ -3,9 +3,9 @@
  * Says "ready"; then sends back each line it gets, until it gets "end". "reboot" resets the
  * machine, "reboot later" does so after a second or so, having said "later".
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 static void reboot(bool later)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The shortest way from the entry to the serial port; and the command line arrives. */
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/guest.h"
 
 void guest_main(void)
 {

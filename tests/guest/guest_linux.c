@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Passes for Linux: minivmm must not start it where stock Linux would hang. */
-#include "tests/guest/lib/guest.h"
+#include "guest/lib/guest.h"
 
 __attribute__((used)) static const char banner[] = "Linux version 0.0.0-not-really";
 

@@ -3,8 +3,8 @@
  * low=A high=B: RAM ends at A, and at B above 4 GiB (0: none there). It keeps what is written up
  * to the last byte; behind it, and where no device is, everything reads as ones.
  */
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 static uint64_t map(uint64_t addr)

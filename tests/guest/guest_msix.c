@@ -6,12 +6,12 @@
  */
 #include <linux/pci_regs.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/pci.h"
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/pci.h"
+#include "guest/lib/smp.h"
 
 #define MSR_X2APIC_EOI 0x80B
 #define MSR_X2APIC_SVR 0x80F

@@ -6,11 +6,11 @@
  * With cpus=N the other processors ring all doorbells meanwhile, without end. With "merge" vhost
  * may serve the card: then what comes of each is not checked, but that all goes on.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/net.h"
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/net.h"
+#include "guest/lib/smp.h"
 
 #define HEADER_BYTES ((uint32_t)sizeof(struct virtio_net_hdr_v1))
 #define FRAME_BYTES 60u

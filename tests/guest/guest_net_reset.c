@@ -7,10 +7,10 @@
  */
 #include <linux/virtio_net.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/net.h"
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/net.h"
+#include "guest/lib/virtio.h"
 
 #define ROUNDS 60
 #define DEPTH 32

@@ -5,9 +5,9 @@
  */
 #include <linux/pci_regs.h>
 
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/pci.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/pci.h"
 
 static void compare(unsigned int slot, unsigned int reg)
 {

@@ -3,9 +3,9 @@
  * how=N resets the machine in one of the ways there are, and never returns. What a reboot must
  * undo, CMOS RAM and memory, is marked first: the next boot fails where it finds a mark.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "vmm/layout.h"
 
 #define MARK 0xA5

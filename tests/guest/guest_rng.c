@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Random bytes arrive in all of a buffer, and are not the same twice. */
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/virtio.h"
 
 #define BYTES 64
 

@@ -3,9 +3,9 @@
  * cpus=N: each processor starts by INIT and SIPI sent to its 32-bit APIC id, and finds that id
  * and a topology of one socket with N cores in CPUID.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/smp.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/smp.h"
 
 #define LEVEL_SMT 1
 #define LEVEL_CORE 2

@@ -6,10 +6,10 @@
  */
 #include <linux/virtio_net.h>
 
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/virtio.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/virtio.h"
 
 #define RX 0
 #define TX 1

@@ -4,11 +4,11 @@
  * working as it was set up, read-only registers keep their values, and after a storm of writes
  * the device is as good as new.
  */
-#include "tests/guest/lib/cpu.h"
-#include "tests/guest/lib/disk.h"
-#include "tests/guest/lib/guest.h"
-#include "tests/guest/lib/io.h"
-#include "tests/guest/lib/pci.h"
+#include "guest/lib/cpu.h"
+#include "guest/lib/disk.h"
+#include "guest/lib/guest.h"
+#include "guest/lib/io.h"
+#include "guest/lib/pci.h"
 
 #define STORM_WRITES 20000
 

@@ -33,7 +33,8 @@ class Host:
         shutil.rmtree(self.tmp, ignore_errors=True)
 
     def guest(self, name):
-        return self.guests / f"guest_{name}.elf"
+        own = self.guests / f"guest_{name}.elf"
+        return own if own.exists() else self.guests.parents[1] / "guest" / own.name
 
     def command(self, guest, *options, cmdline=""):
         """The command line that runs `guest` in 128 MiB."""

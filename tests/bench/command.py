@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""
+`minivmm bench` as its user sees it; what measures is looked at for its form alone.
+
+    command.py --minivmm build/minivmm --guests build/guest CASE
+
+Exit status 0, 1, or 77 where this cannot be told here (the reason is printed).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+
+import cases
+from cases import Skip, check, check_one_line, run_program
+
+TIMEOUT_S = 150
+HEAD = {"minivmm-bench": 1, "host": {"kernel": "6.1", "looks": {"SMT": "1"}},
+        "options": {"rounds": 3}}
+
+
+class Host:
+    def __init__(self, minivmm, guests):
+        self.minivmm = os.path.abspath(minivmm)
+        self.guests = pathlib.Path(guests)
+        self.tmp = pathlib.Path(tempfile.mkdtemp(prefix="minivmm-bench-"))
+
+    def close(self):
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def bench(self, *args):
+        result = run_program([self.minivmm, "bench", *args], TIMEOUT_S, cwd=self.tmp)
+        check(result.status >= 0 and "Sanitizer" not in result.err, result)
+        return result
+
+    def ok(self, *args):
+        result = self.bench(*args)
+        check(result.status == 0 and not result.err, result)
+        return result
+
+    def refused(self, status, fragments, *args):
+        check_one_line(self.bench(*args), status, fragments)
+
+    def file(self, name, **content):
+        (self.tmp / name).write_text(json.dumps({**HEAD, **content}))
+        return name
+
+
+def entry(name, median, spread=0.1, more=False):
+    return {"name": name, "unit": "/s" if more else "ns", "more-is-better": more, "samples": 9,
+            "low": median * (1 - spread), "median": median, "high": median * (1 + spread)}
+
+
+def usage(host):
+    host.refused(2, ["--rounds 0", "1 to 1000"], "--rounds", "0")
+    host.refused(2, ["--seconds x"], "--seconds", "x")
+    host.refused(2, ["--seconds nan"], "--seconds", "nan")
+    host.refused(2, ["--nonsense"], "--nonsense")
+    host.refused(2, ["unknown command"], "nonsense")
+    host.refused(2, ["two files"], "compare", "one.json")
+    host.refused(2, ["unexpected argument"], "host", "more")
+    check("Usage: minivmm bench" in host.ok("--help").out, "no help")
+
+
+def host_looks(host):
+    out = host.ok("host").out
+    check(re.search(r"^  load +\d+\.\d\d", out, re.MULTILINE), out)
+
+
+def guests(host):
+    """The files are those of the build, and nothing is written where nothing can be."""
+    (host.tmp / "out").mkdir()
+    host.ok("guests", "out")
+    files = sorted((host.tmp / "out").iterdir())
+    check(len(files) >= 5, files)
+    for path in files:
+        check(path.read_bytes() == (host.guests / path.name).read_bytes(), path)
+    host.refused(1, ["nowhere"], "guests", "nowhere")
+
+
+def compare(host):
+    before = host.file("a", results=[entry("one", 100), entry("two", 100), entry("three", 100),
+                                     entry("four", 100, more=True), entry("gone", 5)])
+    after = host.file("b", results=[entry("one", 50), entry("two", 105), entry("three", 200),
+                                    entry("four", 300, more=True), entry("new", 5)])
+    out = host.ok("compare", before, after).out
+    check(re.search(r"^one +100 +50\.0 +ns +0\.50 +better$", out, re.MULTILINE), out)
+    check(re.search(r"^two +100 +105 +ns +1\.05 *$", out, re.MULTILINE), out)
+    check(re.search(r"^three +100 +200 +ns +2\.00 +worse$", out, re.MULTILINE), out)
+    check(re.search(r"^four +100 +300 +/s +3\.00 +better$", out, re.MULTILINE), out)
+    check(re.search(r"^gone +5\.00 +-$", out, re.MULTILINE), out)
+    check("!" not in out, out)
+    other = host.file("c", host={"kernel": "6.12", "looks": {"SMT": "0"}}, results=[])
+    out = host.ok("compare", before, other).out
+    check("another kernel" in out and "another SMT" in out, out)
+
+
+def compare_odd(host):
+    """Files of others."""
+    good = host.file("good", results=[entry("one", 1)])
+    (host.tmp / "text").write_text("no JSON")
+    (host.tmp / "other").write_text('{"minivmm-bench": 2, "results": []}')
+    (host.tmp / "list").write_text("[1]")
+    (host.tmp / "empty").write_text("")
+    for bad in ("text", "other", "list", "empty", "missing"):
+        host.refused(1, [bad], "compare", good, bad)
+        host.refused(1, [bad], "compare", bad, good)
+    odd = host.file("odd", host=[1], options="x", results=[
+        1, {}, {"name": 5}, {"name": "one", "median": "x"}, {"name": "\x1b[2J", "median": 1e308},
+        {"name": "one", "median": -1}, {"name": "zero", "median": 0}, None])
+    for pair in ((good, odd), (odd, good), (odd, odd)):
+        out = host.ok("compare", *pair).out
+        check("\x1b" not in out, repr(out))
+
+
+def run(host):
+    """All of it, as short as can be."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        host.refused(1, ["/dev/kvm"], "--only", "cpuid")
+        raise Skip("no access to /dev/kvm")
+    result = host.ok("--rounds", "1", "--seconds", "0.01", "--json", "all")
+    seen = json.loads((host.tmp / "all").read_text())
+    for result in seen["results"]:
+        check(result["samples"] or result["why"], result)
+        check(not result["samples"] or 0 < result["low"] <= result["median"] <= result["high"],
+              result)
+    check(len(seen["results"]) > 30, seen)
+    host.ok("compare", "all", "all")
+    host.refused(1, ["nothing has that"], "--only", "nonsense")
+    host.refused(1, ["nowhere"], "--only", "disk, raw: 4k read, one", "--dir", "nowhere")
+
+
+CASES = {"compare": compare, "compare-odd": compare_odd, "guests": guests, "host": host_looks,
+         "run": run, "usage": usage}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--minivmm", required=True)
+    parser.add_argument("--guests", required=True, help="folder of the guests' ELF files")
+    parser.add_argument("case", choices=sorted(CASES))
+    args = parser.parse_args()
+    return cases.run(args.case, CASES[args.case], Host(args.minivmm, args.guests))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
