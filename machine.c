@@ -391,7 +391,7 @@ static bool starts_again(const struct machine *machine)
 
 int machine_run(const struct machine_config *config)
 {
-	struct machine machine = {.config = config, .signal_fd = -1};
+	struct machine machine = {.config = config, .signal_fd = -1, .ask_fd = -1};
 	enum vm_end end = VM_FAILED;
 
 	/* First of all: a signal that killed us later would leave a TAP up and on its bridge. */

@@ -59,6 +59,8 @@ struct machine {
 	bool quit;         /* at once, whatever the guest did */
 	struct run *run;   /* by which others find us, or NULL */
 	FILE *stats_file;  /* of --stats=FILE, or NULL */
+	int ask_fd;        /* where others ask for what was counted, or -1 */
+	struct loop_watch *ask_watch;
 	FILE *timeline_file;
 	struct timeline timeline; /* of this boot */
 	uint64_t exec_ns;
@@ -88,6 +90,9 @@ int machine_stats_open(struct machine *machine);
 void machine_stats_close(struct machine *machine);
 /* The board's vCPUs and devices are about to start. 0 or -errno; logs. */
 int machine_stats_start(struct machine *machine);
+/* Answer those who ask, from machine_register until machine_unregister. */
+void machine_stats_listen(struct machine *machine);
+void machine_stats_deafen(struct machine *machine);
 /* What was counted until now; and, with its vCPUs stopped, all of the board's. */
 void machine_stats_show(const struct machine *machine);
 void machine_stats_end(struct machine *machine);

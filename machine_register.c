@@ -41,9 +41,11 @@ void machine_register(struct machine *machine)
 		return; /* then it is not listed */
 	for (unsigned int i = 0; i < machine->nic_count; i++)
 		machine->nics[i].live = run_live(machine->run, i);
+	machine_stats_listen(machine);
 }
 
 void machine_unregister(struct machine *machine)
 {
+	machine_stats_deafen(machine);
 	run_withdraw(machine->run);
 }

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine's side of --stats: when what is reported, and where to. */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "machine_impl.h"
 #include "stats.h"
 #include "util/log.h"
+#include "util/loop.h"
+#include "util/run_dir.h"
 #include "virtio/device.h"
 #include "vmm/vm.h"
 
@@ -72,4 +79,95 @@ void machine_stats_end(struct machine *machine)
 		return;
 	stats_print_json(&machine->board, machine->stats_file);
 	fflush(machine->stats_file); /* whatever becomes of the next boot */
+}
+
+/* --- minivmm top asks --- */
+
+/* A file in memory: nobody can be kept waiting by who does not read it. -errno */
+static int make_report(const struct machine *machine)
+{
+	int fd = memfd_create("stats", MFD_CLOEXEC), copy;
+	FILE *to;
+
+	if (fd < 0)
+		return -errno;
+	copy = dup(fd);
+	to = copy < 0 ? NULL : fdopen(copy, "w");
+	if (to) {
+		stats_print_json(&machine->board, to);
+		if (fclose(to) == 0)
+			return fd;
+	} else if (copy >= 0) {
+		close(copy);
+	}
+	close(fd);
+	return -ENOMEM;
+}
+
+static void send_file(int to, int fd)
+{
+	char byte = 0;
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {.space = ""};
+	struct iovec iov = {&byte, 1};
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool may_ask(int peer)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	return getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+	       (who.uid == 0 || who.uid == geteuid());
+}
+
+static void asked(void *arg)
+{
+	struct machine *machine = arg;
+	int peer = accept4(machine->ask_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), report;
+
+	if (peer < 0)
+		return;
+	report = may_ask(peer) ? make_report(machine) : -EPERM;
+	if (report >= 0) {
+		send_file(peer, report);
+		close(report);
+	}
+	close(peer);
+}
+
+void machine_stats_listen(struct machine *machine)
+{
+	if (!machine->config->stats)
+		return;
+	machine->ask_fd = run_listen(machine->run);
+	if (machine->ask_fd < 0) {
+		log_debug("minivmm top cannot ask this machine: %s", strerror(-machine->ask_fd));
+		return;
+	}
+	machine->ask_watch = loop_watch_ready(machine->loop, machine->ask_fd, POLLIN, asked,
+					      machine);
+}
+
+void machine_stats_deafen(struct machine *machine)
+{
+	if (machine->ask_fd < 0)
+		return;
+	loop_unwatch(machine->loop, machine->ask_watch);
+	close(machine->ask_fd);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -173,10 +174,28 @@ struct run_nic_live *run_live(struct run *run, unsigned int index)
 	return (struct run_nic_live *)(run->map + RUN_TEXT_BYTES) + index;
 }
 
+int run_listen(struct run *run)
+{
+	struct sockaddr_un address = run_socket_address(run->dir, run->name);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0)
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
 void run_withdraw(struct run *run)
 {
+	char name[64];
+
 	if (!run)
 		return;
+	run_socket_name(run->name, name, sizeof(name));
+	unlinkat(run->dir, name, 0);
 	unlinkat(run->dir, run->name, 0);
 	finish(run);
 }

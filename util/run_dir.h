@@ -31,6 +31,11 @@ int run_publish(struct run_entry *entry, struct run **out);
 int run_publish_in(const char *path, struct run_entry *entry, struct run **out);
 /* The memory of NIC `index`. */
 struct run_nic_live *run_live(struct run *run, unsigned int index);
+/*
+ * A socket beside the entry, listening, by which this machine can be asked for something; it goes
+ * with the entry, and whoever connects is to be checked. The file, the caller's, or -errno.
+ */
+int run_listen(struct run *run);
 /* Accepts NULL. */
 void run_withdraw(struct run *run);
 
@@ -39,6 +44,8 @@ struct run_found {
 	struct run_entry entry;
 	struct run_nic_live live[RUN_NICS_MAX]; /* copied just now */
 	uid_t uid;                              /* whose it is */
+	int dir;                                /* lent, as is its file's name there: */
+	const char *file;
 };
 
 struct run_reader {
@@ -52,5 +59,7 @@ struct run_reader {
  * files are removed, if we may. 0 or -ENOMEM.
  */
 int run_read(struct run_reader *reader);
+/* Connect to the machine's socket. The file, or -errno: -ENOENT, it has none. */
+int run_connect(const struct run_found *found);
 /* Those of one directory; none if it is not there, or not safe to read. */
 int run_read_in(struct run_reader *reader, const char *path);

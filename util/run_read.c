@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +54,16 @@ static int read_entry(int fd, struct run_found *out)
 	return r;
 }
 
+/* Its name was never given before, and is not given again: they are this machine's. */
+static void remove_stale(int dir, const char *name)
+{
+	char socket_name[NAME_MAX + 8];
+
+	run_socket_name(name, socket_name, sizeof(socket_name));
+	unlinkat(dir, socket_name, 0);
+	unlinkat(dir, name, 0);
+}
+
 /* `owner` is the directory's. */
 static void read_file(struct run_reader *reader, int dir, const char *name, uid_t owner,
 		      struct run_found *found)
@@ -67,12 +78,13 @@ static void read_file(struct run_reader *reader, int dir, const char *name, uid_
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != owner) {
 		reader->unreadable++;
 	} else if (!is_running(fd)) {
-		/* Its name was never given before, and is not given again: it is this file's. */
-		unlinkat(dir, name, 0);
+		remove_stale(dir, name);
 	} else if (read_entry(fd, found) < 0) {
 		reader->unreadable++;
 	} else {
 		found->uid = owner;
+		found->dir = dir;
+		found->file = name;
 		reader->found(reader, found);
 	}
 	close(fd);
@@ -117,6 +129,20 @@ int run_read_in(struct run_reader *reader, const char *path)
 	}
 	closedir(dir);
 	return found ? 0 : -ENOMEM;
+}
+
+int run_connect(const struct run_found *found)
+{
+	struct sockaddr_un address = run_socket_address(found->dir, found->file);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
 }
 
 /* Where $XDG_RUNTIME_DIR is for all whom systemd or elogind logged in. */

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""--stats: a table while the guest runs, and JSON at its end; --timeline: JSON."""
+"""--stats: a table while the guest runs, and JSON at its end; minivmm top; --timeline: JSON;
+minivmm bench."""
 
 import json
 import os
+import re
 import signal
+import subprocess
 
 import pytest
 
@@ -37,6 +40,38 @@ def test_stats(boot, tmp_path):
     assert 0 < queue["irqs"] <= queue["batches"]["count"] <= queue["requests"]
     assert queue["batches"]["sum"] == queue["requests"]
     assert queue["bytes-from-guest"] > writes["bytes"]
+
+
+def command(*words):
+    return subprocess.run([MINIVMM, *words], check=True, stdout=subprocess.PIPE, text=True,
+                          timeout=60 * SLOW).stdout
+
+
+def test_top(boot):
+    vm = boot("bzImage", cmdline=CMDLINE, options=["--stats", "--name", "counted"])
+    before, = json.loads(command("top", "--json", "counted"))
+    vm.check("dd if=/dev/zero of=/root/stats bs=1M count=4 oflag=direct status=none", 30 * SLOW)
+    after, = json.loads(command("top", "--json", str(before["pid"])))
+    ops = [report["stats"]["devices"][0]["requests"]["write"] for report in (before, after)]
+    assert ops[1]["bytes"] >= ops[0]["bytes"] + (4 << 20)
+    text = command("top", "--interval", "0.5")
+    assert re.match(r"counted, process %d\n" % before["pid"], text)
+    assert re.search(r"^  vcpu0 +[1-9]", text, re.MULTILINE)
+    vm.poweroff()
+    gone = subprocess.run([MINIVMM, "top", "counted"], stderr=subprocess.PIPE, text=True,
+                          check=False, timeout=60 * SLOW)
+    assert gone.returncode == 1 and "no machine of this name" in gone.stderr
+
+
+def test_bench(tmp_path):
+    """Each thing is measured, but for huge pages that this host may not have."""
+    path = tmp_path / "bench.json"
+    command("bench", "--rounds", "1", "--seconds", "0.02", "--json", str(path))
+    results = {item["name"]: item for item in json.loads(path.read_text())["results"]}
+    missing = {name for name, item in results.items() if not item["samples"]}
+    assert all(re.match(r"memory, (2M|THP)|net, vhost", name) for name in missing)
+    assert len(results) - len(missing) >= 25
+    assert results["exit: CPUID, to KVM"]["median"] < results["exit: port read, to minivmm"]["median"]
 
 
 def test_timeline(boot, tmp_path):

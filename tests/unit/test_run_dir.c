@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -103,6 +104,49 @@ static void counts_for_others_to_see(void **state)
 	run_withdraw(run);
 }
 
+struct caller {
+	struct run_reader reader;
+	int fd; /* of the connection, or -errno */
+};
+
+static void call_it(struct run_reader *reader, const struct run_found *found)
+{
+	CONTAINER_OF(reader, struct caller, reader)->fd = run_connect(found);
+}
+
+static int call(void)
+{
+	struct caller caller = {.reader.found = call_it};
+
+	assert_int_equal(run_read_in(&caller.reader, dir), 0);
+	return caller.fd;
+}
+
+static void can_be_asked(void **state)
+{
+	struct run *run = publish();
+	int listening, near, far;
+	char byte = 0;
+
+	assert_int_equal(call(), -ENOENT);
+	listening = run_listen(run);
+	assert_true(listening >= 0);
+	assert_int_equal(run_listen(run), -EADDRINUSE);
+	near = call();
+	assert_true(near >= 0);
+	see(1, 0); /* it is no entry itself */
+	far = accept(listening, NULL, NULL);
+	assert_int_equal(write(far, "!", 1), 1);
+	assert_int_equal(read(near, &byte, 1), 1);
+	assert_int_equal(byte, '!');
+	close(near);
+	close(far);
+	close(listening);
+	assert_int_equal(call(), -ECONNREFUSED);
+	run_withdraw(run);
+	assert_int_equal(rmdir(dir), 0); /* nothing is left in it */
+}
+
 static pid_t start_machine(void)
 {
 	int ready[2];
@@ -112,8 +156,7 @@ static pid_t start_machine(void)
 	assert_int_equal(pipe(ready), 0);
 	pid = fork();
 	if (pid == 0) {
-		publish();
-		if (write(ready[1], "x", 1) == 1)
+		if (run_listen(publish()) >= 0 && write(ready[1], "x", 1) == 1)
 			pause();
 		_exit(1);
 	}
@@ -222,6 +265,7 @@ int main(void)
 		TEST(says_who_it_is),
 		TEST(says_since_when),
 		TEST(counts_for_others_to_see),
+		TEST(can_be_asked),
 		TEST(killed_is_not_listed),
 		TEST(readers_locks_do_not_count),
 		TEST(survives_a_limit),

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A machine is asked by its socket, and answers with a file in memory. It may be somebody else's
+ * who wants us harm: we wait for a while only, and read so much only.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "cmd/top.h"
+#include "util/util.h"
+
+#define PATIENCE_S 2
+#define REPORT_MAX MIB(16)
+
+/* The file, or -1. */
+static int receive_file(int from)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char byte;
+	struct iovec iov = {&byte, 1};
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	struct cmsghdr *header;
+	int fd;
+
+	if (recvmsg(from, &message, MSG_CMSG_CLOEXEC) != 1)
+		return -1;
+	header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+	    header->cmsg_len != CMSG_LEN(sizeof(int)))
+		return -1;
+	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+/* Once, whole: it may change under us. */
+static json_t *read_report(int fd)
+{
+	struct stat st;
+	json_t *report = NULL;
+	char *text;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
+	    (uint64_t)st.st_size > REPORT_MAX)
+		return NULL;
+	text = malloc((size_t)st.st_size);
+	if (text && pread_full(fd, text, (size_t)st.st_size, 0) == 0)
+		report = json_loadb(text, (size_t)st.st_size, 0, NULL);
+	free(text);
+	return report;
+}
+
+json_t *top_ask(const struct run_found *found)
+{
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	int fd = run_connect(found), report_fd;
+	json_t *report = NULL;
+
+	if (fd < 0)
+		return NULL;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	report_fd = receive_file(fd);
+	close(fd);
+	if (report_fd < 0)
+		return NULL;
+	report = read_report(report_fd);
+	close(report_fd);
+	return report;
+}
