@@ -32,9 +32,17 @@ static const char *text_of(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
+/* Counts that no machine reaches are cut off. */
+static uint64_t per_second(uint64_t count, double seconds)
+{
+	double rate = (double)count / seconds + 0.5;
+
+	return rate < 1e18 ? (uint64_t)rate : (uint64_t)1e18;
+}
+
 static const char *rate(uint64_t count, double seconds, char *out, size_t len)
 {
-	return count_text((uint64_t)((double)count / seconds + 0.5), out, len);
+	return count_text(per_second(count, seconds), out, len);
 }
 
 /* --- vCPUs --- */
@@ -136,7 +144,7 @@ static void show_op(const char *name, const json_t *before, const json_t *after,
 		return;
 	printf("  %-7s %9s/s %12s/s  p50 %8.1f us  p99 %8.1f us", name,
 	       rate(done, seconds, count, sizeof(count)),
-	       size_text((uint64_t)((double)gained(before, after, "bytes") / seconds), bytes,
+	       size_text(per_second(gained(before, after, "bytes"), seconds), bytes,
 			 sizeof(bytes)),
 	       (double)histogram_percentile(&latency, 50) / 1000,
 	       (double)histogram_percentile(&latency, 99) / 1000);
@@ -173,7 +181,7 @@ static void show_frames(const char *name, const json_t *before, const json_t *af
 		return;
 	printf("  %-7s %9s/s %12s/s  %llu dropped\n", name,
 	       rate(gained(before, after, "packets"), seconds, packets, sizeof(packets)),
-	       size_text((uint64_t)((double)gained(before, after, "bytes") / seconds), bytes,
+	       size_text(per_second(gained(before, after, "bytes"), seconds), bytes,
 			 sizeof(bytes)),
 	       (unsigned long long)gained(before, after, "dropped"));
 }
