@@ -4,6 +4,7 @@ what else the machine does meets all of them alike. The others stand still meanw
 tests/bench/fio and tests/bench/net have in common."""
 
 import argparse
+import json
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ import tty
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BOOT_S, ANSWER_S = 300, 120
+LESS = ("ns", "us", "ms", "s", "KiB")
 KERNEL, INITRD = "vmlinuz-cloud", "initrd-cloud"
 ROOT = "debian-gpt.raw"
 CMDLINE = "console=ttyS0 root=/dev/vda1 ro quiet mitigations=off panic=-1 reboot=k net.ifnames=0" \
@@ -158,8 +160,15 @@ def measure(guests, jobs, rounds):
     return seen
 
 
-def report(names, jobs, seen):
-    """Medians, and the first one's to each other's: more is better, but of microseconds."""
+def raw(bench, name, unit, by_vmm):
+    """All figures of a job, for tests/bench/compare."""
+    print("@" + json.dumps({"bench": bench, "job": name, "unit": unit, "less": unit in LESS,
+                            "figures": by_vmm}), flush=True)
+
+
+def report(names, jobs, seen, bench=None):
+    """Medians, and the first one's to each other's: more is better, but of what takes time or room.
+    `bench`: the name of what is measured, for raw()."""
     first, *peers = names
     print("%-32s %-6s %13s" % ("", "", first) + "".join("%14s ratio" % p for p in peers))
     for name, _, unit in jobs:
@@ -167,16 +176,31 @@ def report(names, jobs, seen):
         line = "%-32s %-6s %13.1f" % (name, unit, ours)
         for peer in peers:
             theirs = statistics.median(seen[peer, name] or [0])
-            pair = (theirs, ours) if unit == "us" else (ours, theirs)
+            pair = (theirs, ours) if unit in LESS else (ours, theirs)
             line += "%14.1f %5.2f" % (theirs, pair[0] / pair[1] if pair[1] else 0)
         print(line, flush=True)
+        if bench:
+            raw(bench, name, unit, {vmm: seen[vmm, name] for vmm in names})
+
+
+def besides_kib(pid, mem_mib, field):
+    """What a VMM has in memory besides its guest of `mem_mib`: "Rss", or "Pss", shared out."""
+    total, guests = 0, False
+    with open("/proc/%d/smaps" % pid, encoding="utf-8") as file:
+        for line in file:
+            if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                guests = int(match[2], 16) - int(match[1], 16) == mem_mib << 20
+            elif line.startswith(field + ":") and not guests:
+                total += int(line.split()[1])
+    return total
 
 
 def parser(prog, doc, jobs):
     """The options all of them have."""
     options = argparse.ArgumentParser(prog=prog, description=doc.split("\n", maxsplit=1)[0])
     options.add_argument("--rounds", type=int, default=10, metavar="N")
-    options.add_argument("--seconds", type=int, default=2, metavar="N", help="of each job")
+    options.add_argument("--raw", action="store_true", help="a line of JSON for each job, too")
+    options.add_argument("--seconds", type=float, default=2, metavar="N", help="of each job")
     options.add_argument("--cpus", type=int, default=1, metavar="N", help="of the guest")
     options.add_argument("--jobs", default="".join(map(str, range(len(jobs)))), metavar="LIST",
                          help="digits: " + "; ".join("%d %s" % (n, job[0])

@@ -43,6 +43,7 @@ static char *shown(const char *a, const char *b)
 	char *text = calloc(1, 65536);
 
 	assert_non_null(second);
+	assert_non_null(text);
 	fflush(stdout);
 	dup2(fileno(file), STDOUT_FILENO);
 	top_show(first, second, 2);
@@ -59,6 +60,7 @@ static char *shown(const char *a, const char *b)
 
 static void expect(const char *text, const char *line)
 {
+	assert_non_null(text);
 	if (!strstr(text, line))
 		fail_msg("'%s' is not in:\n%s", line, text);
 }
