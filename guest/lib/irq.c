@@ -3,8 +3,11 @@
 
 #include "guest/lib/cpu.h"
 #include "guest/lib/guest.h"
+#include "guest/lib/io.h"
 #include "guest/lib/smp.h"
 
+#define PIC1_MASK 0x21
+#define PIC2_MASK 0xA1
 #define MSR_X2APIC_EOI 0x80B
 #define MSR_X2APIC_SVR 0x80F
 #define MSR_X2APIC_ICR 0x830
@@ -36,6 +39,9 @@ void irq_enable(void)
 		uint64_t base;
 	} __attribute__((packed)) table = {sizeof(gates) - 1, (uint64_t)gates};
 
+	/* Firmware may have left the PICs on; where there are none nothing happens. */
+	outb(PIC1_MASK, 0xFF);
+	outb(PIC2_MASK, 0xFF);
 	apic_enable();
 	__asm__ volatile("lidt %0" : : "m"(table));
 	wrmsr(MSR_X2APIC_SVR, SVR_ON);
