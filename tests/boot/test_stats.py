@@ -15,16 +15,35 @@ from vm import CMDLINE, MINIVMM, SLOW
 MARK = os.path.join(os.path.dirname(MINIVMM), "tests/boot/mark")
 
 
+def command(*words):
+    return subprocess.run([MINIVMM, *words], check=True, stdout=subprocess.PIPE, text=True,
+                          timeout=60 * SLOW).stdout
+
+
+def written():
+    """The machine's pid, and the bytes it wrote to its disk so far, as minivmm top has them."""
+    machine, = json.loads(command("top", "--json", "counted"))
+    return machine["pid"], machine["stats"]["devices"][0]["requests"]["write"]["bytes"]
+
+
 def test_stats(boot, tmp_path):
     path = tmp_path / "stats.json"
-    vm = boot("bzImage", cmdline=CMDLINE, options=["--stats=%s" % path])
+    vm = boot("bzImage", cmdline=CMDLINE, options=["--stats=%s" % path, "--name", "counted"])
     vm.signal(signal.SIGUSR1)
     vm.expect(r"0 +pio-out +0x3f8 +\d+ +\d+\n", SLOW)
     vm.expect(r"disk0 +0 +[1-9]\d* ", SLOW)
     vm.expect(r"disk0 +read +[1-9]\d* ", SLOW)
+    pid, before = written()
     vm.check("dd if=/dev/zero of=/root/stats bs=1M count=4 oflag=direct status=none && "
              "rm /root/stats", 30 * SLOW)
+    assert written()[1] >= before + (4 << 20)
+    text = command("top", "--interval", "0.5", str(pid))
+    assert re.match(r"counted, process %d\n" % pid, text)
+    assert re.search(r"^  vcpu0 +[1-9]", text, re.MULTILINE)
     vm.poweroff()
+    gone = subprocess.run([MINIVMM, "top", "counted"], stderr=subprocess.PIPE, text=True,
+                          check=False, timeout=60 * SLOW)
+    assert gone.returncode == 1 and "no machine of this name" in gone.stderr
     report = json.loads(path.read_text())
     assert sum(exit["count"] for exit in report["vcpus"][0]["exits"]) > 0
     assert report["vcpus"][0]["kvm"]["exits"] > 0
@@ -40,27 +59,6 @@ def test_stats(boot, tmp_path):
     assert 0 < queue["irqs"] <= queue["batches"]["count"] <= queue["requests"]
     assert queue["batches"]["sum"] == queue["requests"]
     assert queue["bytes-from-guest"] > writes["bytes"]
-
-
-def command(*words):
-    return subprocess.run([MINIVMM, *words], check=True, stdout=subprocess.PIPE, text=True,
-                          timeout=60 * SLOW).stdout
-
-
-def test_top(boot):
-    vm = boot("bzImage", cmdline=CMDLINE, options=["--stats", "--name", "counted"])
-    before, = json.loads(command("top", "--json", "counted"))
-    vm.check("dd if=/dev/zero of=/root/stats bs=1M count=4 oflag=direct status=none", 30 * SLOW)
-    after, = json.loads(command("top", "--json", str(before["pid"])))
-    ops = [report["stats"]["devices"][0]["requests"]["write"] for report in (before, after)]
-    assert ops[1]["bytes"] >= ops[0]["bytes"] + (4 << 20)
-    text = command("top", "--interval", "0.5")
-    assert re.match(r"counted, process %d\n" % before["pid"], text)
-    assert re.search(r"^  vcpu0 +[1-9]", text, re.MULTILINE)
-    vm.poweroff()
-    gone = subprocess.run([MINIVMM, "top", "counted"], stderr=subprocess.PIPE, text=True,
-                          check=False, timeout=60 * SLOW)
-    assert gone.returncode == 1 and "no machine of this name" in gone.stderr
 
 
 def test_bench(tmp_path):
