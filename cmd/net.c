@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/found.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -110,15 +111,6 @@ struct list {
 	bool no_memory;
 };
 
-static bool is_wanted(const struct list *list, const struct run_entry *entry)
-{
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%u", entry->pid);
-	return !list->wanted || strcmp(list->wanted, entry->name) == 0 ||
-	       strcmp(list->wanted, pid) == 0;
-}
-
 static int make_room(struct list *list)
 {
 	unsigned int room = list->room ? list->room * 2 : 16;
@@ -139,7 +131,7 @@ static void found(struct run_reader *reader, const struct run_found *found)
 	struct list *list = CONTAINER_OF(reader, struct list, reader);
 	struct net_vm *vm;
 
-	if (!is_wanted(list, &found->entry))
+	if (!found_is(&found->entry, list->wanted))
 		return;
 	vm = make_room(list) < 0 ? NULL : calloc(1, sizeof(*vm));
 	if (!vm) {
@@ -152,11 +144,8 @@ static void found(struct run_reader *reader, const struct run_found *found)
 
 static int compare(const void *a, const void *b)
 {
-	const struct run_entry *left = &(*(struct net_vm *const *)a)->found.entry;
-	const struct run_entry *right = &(*(struct net_vm *const *)b)->found.entry;
-	int r = strcmp(left->name, right->name);
-
-	return r ? r : (left->pid > right->pid) - (left->pid < right->pid);
+	return found_order(&(*(struct net_vm *const *)a)->found.entry,
+			   &(*(struct net_vm *const *)b)->found.entry);
 }
 
 static int read_list(struct list *list)
@@ -171,8 +160,7 @@ static int read_list(struct list *list)
 		log_warn("net: left out what could not be read in the run directory, of another "
 			 "version of minivmm or of none: %u", list->reader.unreadable);
 	if (list->wanted && !list->count) {
-		log_error("net: %s: no machine of this name or process id is running (minivmm net "
-			  "lists those that are)", list->wanted);
+		found_none("net", list->wanted);
 		return -ENOENT;
 	}
 	if (list->count)

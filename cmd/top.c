@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cmd/command.h"
+#include "cmd/found.h"
 #include "cmd/json.h"
 #include "cmd/print.h"
 #include "util/log.h"
@@ -59,21 +60,12 @@ struct top {
 
 /* --- asking --- */
 
-static bool is_wanted(const struct top *top, const struct run_entry *entry)
-{
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%u", entry->pid);
-	return !top->wanted || strcmp(top->wanted, entry->name) == 0 ||
-	       strcmp(top->wanted, pid) == 0;
-}
-
 static void found(struct run_reader *reader, const struct run_found *found)
 {
 	struct top *top = CONTAINER_OF(reader, struct top, reader);
 	struct seen *list;
 
-	if (!is_wanted(top, &found->entry))
+	if (!found_is(&found->entry, top->wanted))
 		return;
 	list = reallocarray(top->now, top->count + 1, sizeof(*list));
 	if (!list) {
@@ -86,10 +78,7 @@ static void found(struct run_reader *reader, const struct run_found *found)
 
 static int compare(const void *a, const void *b)
 {
-	const struct seen *left = a, *right = b;
-	int r = strcmp(left->entry.name, right->entry.name);
-
-	return r ? r : (left->entry.pid > right->entry.pid) - (left->entry.pid < right->entry.pid);
+	return found_order(&((const struct seen *)a)->entry, &((const struct seen *)b)->entry);
 }
 
 static void forget(struct seen *list, unsigned int count)
@@ -114,8 +103,7 @@ static int look(struct top *top)
 		return -ENOMEM;
 	}
 	if (top->wanted && !top->count) {
-		log_error("top: %s: no machine of this name or process id is running (minivmm net "
-			  "lists those that are)", top->wanted);
+		found_none("top", top->wanted);
 		return -ENOENT;
 	}
 	if (top->count)

@@ -80,28 +80,30 @@ static int disk_fd = -1;
 
 static int open_file(const struct bench_options *opts)
 {
-	int fd;
+	int fd = opts->dir ? open(opts->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)
+			   : memfd_create("disk", MFD_CLOEXEC);
+	int r = -errno;
 
-	if (!opts->dir)
-		return memfd_create("disk", MFD_CLOEXEC);
-	fd = open(opts->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		log_error("bench: --dir %s: no file can be made there: %s", opts->dir,
-			  strerror(errno));
-	return fd;
+	if (fd >= 0)
+		return fd;
+	log_error("bench: %s: no file can be made there: %s", opts->dir ? opts->dir : "memory",
+		  strerror(-r));
+	return r;
 }
 
 static int make_image(int fd, bool qcow2)
 {
 	const struct qcow2_make_options make = {.name = "bench", .size_bytes = DISK_BYTES,
 						.temporary = true};
+	int r;
 
 	if (qcow2)
 		return qcow2_make(fd, &make);
 	if (ftruncate(fd, (off_t)DISK_BYTES) == 0)
 		return 0;
-	log_error("bench: no room for an image: %s", strerror(errno));
-	return -errno;
+	r = -errno;
+	log_error("bench: no room for an image: %s", strerror(-r));
+	return r;
 }
 
 static int prepare_disk(const struct bench_options *opts, struct bench_setup *setup, bool qcow2)
@@ -110,7 +112,7 @@ static int prepare_disk(const struct bench_options *opts, struct bench_setup *se
 
 	disk_fd = open_file(opts);
 	if (disk_fd < 0)
-		return -errno;
+		return disk_fd;
 	snprintf(option, sizeof(option), "/proc/%d/fd/%d,format=%s,direct=%s", (int)getpid(),
 		 disk_fd, qcow2 ? "qcow2" : "raw", opts->dir ? "on" : "off");
 	add_option(setup, "--disk", option);
