@@ -36,7 +36,8 @@ def test_two_guests_on_one_bridge(boot, images, more_images, bridge):
     second.check("iperf3 -s -D")
     report = json.loads(first.check("iperf3 -c %s -n %dM -i 0 -J" % (address(3), MUCH_MIB),
                                     60 * SLOW))
-    assert report["end"]["sum_received"]["bytes"] >= MUCH_MIB * MIB * 0.99
+    # what is in the two sockets' buffers when the sender is done is not counted any more
+    assert report["end"]["sum_received"]["bytes"] >= MUCH_MIB * MIB * 0.95
     for vm in guests:
         counters = vm.check("ip -s link show eth0")
         assert re.search(r"RX:.*\n\s+\d+\s+\d+\s+0\s", counters), counters
