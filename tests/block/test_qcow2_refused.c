@@ -104,9 +104,8 @@ static void test_features(void **state)
 	assert_int_equal(shell("qemu-img create -f qcow2 -o data_file=%s %s 1M",
 			       temp_path("data.raw"), image), 0);
 	image_refused("data_file", true, "data file");
-	assert_int_equal(shell("qemu-img create -f qcow2 --object secret,id=s,data=x -o "
-			       "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 "
-			       "%s 1M", image), 0);
+	image_make("compat=1.1"); /* qemu-img times its hash first, and on a busy machine fails */
+	image_put(32, 4, 2);
 	image_refused("luks", true, "LUKS");
 }
 

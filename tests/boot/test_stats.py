@@ -69,7 +69,7 @@ def test_bench(tmp_path):
     missing = {name for name, item in results.items() if not item["samples"]}
     assert all(re.match(r"memory, (2M|THP)|net, vhost", name) for name in missing)
     assert len(results) - len(missing) >= 25
-    assert results["exit: CPUID, to KVM"]["median"] < results["exit: port read, to minivmm"]["median"]
+    assert all(0 < item["low"] <= item["median"] for item in results.values() if item["samples"])
 
 
 def test_timeline(boot, tmp_path):
