@@ -108,11 +108,12 @@ int bench_write_json(const char *path, const struct bench_options *opts, const s
 	for (size_t i = 0; i < results->count; i++)
 		json_array_append_new(list, result_json(&results->list[i]));
 	json_put(root, "results", list);
+	errno = EIO; /* it does not always say */
 	r = json_dump_file(root, path, JSON_INDENT(4) | JSON_REAL_PRECISION(6));
 	json_decref(root);
 	if (r == 0)
 		return 0;
-	log_error("bench: --json %s: it cannot be written", path);
+	log_error("bench: --json %s: %s", path, strerror(errno));
 	return -EIO;
 }
 

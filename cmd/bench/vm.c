@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,7 +19,6 @@
 #include "util/util.h"
 
 #define PATIENCE_MS 60000
-#define GUEST_FD 3
 
 struct bench_vm {
 	pid_t pid;
@@ -113,13 +113,13 @@ uint64_t bench_vm_extra_kib(const struct bench_vm *vm, uint64_t mem_bytes)
 /* --- its life --- */
 
 /* Ends with NULL. `argv` has room for what is in front and behind. */
-static void fill_argv(const char **argv, const char *const *options)
+static void fill_argv(const char **argv, const char *guest, const char *const *options)
 {
 	unsigned int n = 0;
 
 	argv[n++] = "minivmm";
 	argv[n++] = "--kernel";
-	argv[n++] = "/proc/self/fd/3"; /* GUEST_FD */
+	argv[n++] = guest;
 	argv[n++] = "--cmdline";
 	argv[n++] = "";
 	for (; *options; options++)
@@ -127,26 +127,42 @@ static void fill_argv(const char **argv, const char *const *options)
 	argv[n] = NULL;
 }
 
+/* It dies with us, whatever we die of, and Ctrl-C is ours alone. */
+static _Noreturn void become(const char *path, const char **argv, pid_t parent, int guest, int in,
+			     int out)
+{
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	if (setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGHUP) < 0 || getppid() != parent)
+		_exit(EXIT_FAILURE);
+	if (dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0 &&
+	    fcntl(guest, F_SETFD, 0) == 0)
+		execv(path, (char *const *)argv);
+	log_error("bench: minivmm cannot be started: %s", strerror(errno));
+	_exit(EXIT_FAILURE);
+}
+
 static int spawn(struct bench_vm *vm, int guest, int in, int out, const char *const *options)
 {
 	const char *argv[BENCH_OPTIONS_MAX + 6];
-	char path[PATH_MAX];
-	struct program_start start = {
-		.path = path,
-		.argv = (char *const *)argv,
-		.envp = environ,
-		.first_fd = STDIN_FILENO,
-		.fd_count = GUEST_FD + 1,
-		.fds = {in, out, STDERR_FILENO, guest},
-	};
+	char path[PATH_MAX], kernel[32];
+	pid_t parent = getpid();
 	int r = program_find("minivmm", path, sizeof(path));
 
-	fill_argv(argv, options);
-	if (!r)
-		r = program_spawn(&start, &vm->pid);
-	if (r)
+	snprintf(kernel, sizeof(kernel), "/proc/self/fd/%d", guest);
+	fill_argv(argv, kernel, options);
+	if (!r) {
+		vm->pid = fork();
+		r = vm->pid < 0 ? -errno : 0;
+	}
+	if (r) {
+		vm->pid = 0;
 		log_error("bench: minivmm cannot be started: %s", strerror(-r));
-	return r;
+		return r;
+	}
+	if (vm->pid == 0)
+		become(path, argv, parent, guest, in, out);
+	return 0;
 }
 
 static int start_guest(struct bench_vm *vm, enum bench_guest guest, const char *const *options)

@@ -14,6 +14,7 @@ from vm import MINIVMM
 TESTS = os.path.join(os.path.dirname(MINIVMM), "tests/net")
 GUESTS = os.path.join(os.path.dirname(MINIVMM), "tests/guest")
 RUN_GUEST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../guest/run.py")
+BENCH = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../bench/command.py")
 
 
 @pytest.mark.parametrize("name", ["capture", "edge", "rate"])
@@ -40,4 +41,13 @@ def test_small_guest_with_vhost(name):
                           errors="replace", timeout=600, check=False)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own")
+@pytest.mark.parametrize("name", ["killed", "run"])
+def test_bench(name):
+    done = subprocess.run([sys.executable, BENCH, "--minivmm", MINIVMM, "--guests", GUESTS, name],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
