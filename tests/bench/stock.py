@@ -172,6 +172,8 @@ def report(names, jobs, seen, bench=None):
     first, *peers = names
     print("%-32s %-6s %13s" % ("", "", first) + "".join("%14s ratio" % p for p in peers))
     for name, _, unit in jobs:
+        if not any(seen[vmm, name] for vmm in names):
+            continue
         ours = statistics.median(seen[first, name] or [0])
         line = "%-32s %-6s %13.1f" % (name, unit, ours)
         for peer in peers:
