@@ -12,6 +12,7 @@
 #include "stats.h"
 #include "util/log.h"
 #include "util/loop.h"
+#include "util/pass_fd.h"
 #include "util/run_dir.h"
 #include "virtio/device.h"
 #include "vmm/vm.h"
@@ -104,29 +105,6 @@ static int make_report(const struct machine *machine)
 	return -ENOMEM;
 }
 
-static void send_file(int to, int fd)
-{
-	char byte = 0;
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {.space = ""};
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof(control.space),
-	};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	sendmsg(to, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 static bool may_ask(int peer)
 {
 	struct ucred who;
@@ -145,7 +123,7 @@ static void asked(void *arg)
 		return;
 	report = may_ask(peer) ? make_report(machine) : -EPERM;
 	if (report >= 0) {
-		send_file(peer, report);
+		pass_fd(peer, report);
 		close(report);
 	}
 	close(peer);

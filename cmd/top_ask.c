@@ -12,38 +12,11 @@
 #include <unistd.h>
 
 #include "cmd/top.h"
+#include "util/pass_fd.h"
 #include "util/util.h"
 
 #define PATIENCE_S 2
 #define REPORT_MAX MIB(16)
-
-/* The file, or -1. */
-static int receive_file(int from)
-{
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof(control.space),
-	};
-	struct cmsghdr *header;
-	int fd;
-
-	if (recvmsg(from, &message, MSG_CMSG_CLOEXEC) != 1)
-		return -1;
-	header = CMSG_FIRSTHDR(&message);
-	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-	return fd;
-}
 
 /* Once, whole: it may change under us. */
 static json_t *read_report(int fd)
@@ -71,7 +44,7 @@ json_t *top_ask(const struct run_found *found)
 	if (fd < 0)
 		return NULL;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	report_fd = receive_file(fd);
+	report_fd = receive_fd(fd);
 	close(fd);
 	if (report_fd < 0)
 		return NULL;
