@@ -25,7 +25,7 @@ const char options_help[] =
 	"  -i, --initrd FILE     initial RAM disk\n"
 	"  -c, --cmdline TEXT    kernel command line (default: console, and root= found\n"
 	"                        on the first disk)\n"
-	"  -m, --mem SIZE[,hugepages=off|thp|2M|1G][,prefault][,shared][,numa=NODE]\n"
+	"  -m, --mem SIZE[,hugepages=auto|off|thp|2M|1G][,prefault][,shared][,numa=NODE]\n"
 	"                        memory, as 512M or 2G (default 512M)\n"
 	"  -p, --cpus N[,sockets=N][,cores=N][,threads=N]\n"
 	"                        processors (default 1)\n"

@@ -27,7 +27,8 @@ static int mem_size(const char *text, uint64_t *out)
 static int mem_pages(const char *value, enum mem_pages *out)
 {
 	static const char *const names[] = {
-		[MEM_PAGES_DEFAULT] = "off",
+		[MEM_PAGES_AUTO] = "auto",
+		[MEM_PAGES_OFF] = "off",
 		[MEM_PAGES_THP] = "thp",
 		[MEM_PAGES_2M] = "2M",
 		[MEM_PAGES_1G] = "1G",
@@ -38,7 +39,7 @@ static int mem_pages(const char *value, enum mem_pages *out)
 			*out = (enum mem_pages)i;
 			return 0;
 		}
-	log_error("--mem: hugepages=%s: off, thp, 2M or 1G is expected", value);
+	log_error("--mem: hugepages=%s: auto, off, thp, 2M or 1G is expected", value);
 	return -EINVAL;
 }
 

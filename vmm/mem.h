@@ -24,9 +24,10 @@ struct mem {
 };
 
 enum mem_pages {
-	MEM_PAGES_DEFAULT, /* as the host does it */
-	MEM_PAGES_THP,     /* transparent huge pages, wherever they fit */
-	MEM_PAGES_2M,      /* from the host's pool of huge pages, as these: */
+	MEM_PAGES_AUTO, /* transparent huge pages, but for small guests, if the host has them */
+	MEM_PAGES_OFF,  /* small pages alone */
+	MEM_PAGES_THP,  /* transparent huge pages, wherever they fit */
+	MEM_PAGES_2M,   /* from the host's pool of huge pages, as these: */
 	MEM_PAGES_1G,
 };
 

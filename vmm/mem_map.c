@@ -18,6 +18,7 @@
 #endif
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage/"
+#define SMALL_GUEST MIB(16) /* a huge page is cleared whole when it is first touched */
 #define NODES_MAX 1024u
 
 static unsigned int page_shift(enum mem_pages pages)
@@ -146,6 +147,15 @@ static int advise_huge(const struct mem_options *options, void *hva, uint64_t le
 	return -ENOTSUP;
 }
 
+/* What is asked for is not always given; nor is it missed. */
+static void advise(const struct mem_options *options, uint8_t *hva, uint64_t len_bytes)
+{
+	if (options->pages == MEM_PAGES_OFF)
+		madvise(hva, len_bytes, MADV_NOHUGEPAGE);
+	else if (options->pages == MEM_PAGES_AUTO && len_bytes > SMALL_GUEST)
+		madvise(hva + SMALL_GUEST, len_bytes - SMALL_GUEST, MADV_HUGEPAGE);
+}
+
 static int bind_node(unsigned int node, void *hva, uint64_t len_bytes)
 {
 	unsigned long mask[NODES_MAX / (8 * sizeof(unsigned long))] = {0};
@@ -205,6 +215,7 @@ int mem_map(const struct mem_options *options, struct mem_region *region)
 		return no_huge_pages(options, r);
 	if (r < 0)
 		return failed(options, r);
+	advise(options, region->hva, region->len_bytes);
 	if (options->pages == MEM_PAGES_THP)
 		r = advise_huge(options, region->hva, region->len_bytes);
 	if (r == 0 && options->has_node)

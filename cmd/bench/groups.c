@@ -79,7 +79,7 @@ const struct bench_group bench_groups[] = {
 	{.measure = bench_start_measure},
 	{BENCH_GUEST_EXITS, JOBS(exits), OPTIONS("--mem", "64M")},
 	{BENCH_GUEST_IRQ, JOBS(irqs), OPTIONS("--mem", "64M", "--cpus", "2")},
-	{BENCH_GUEST_RAM, JOBS(ram), OPTIONS("--mem", "513M")},
+	{BENCH_GUEST_RAM, JOBS(ram), OPTIONS("--mem", "513M,hugepages=off")},
 	{BENCH_GUEST_RAM, JOBS(thp), OPTIONS("--mem", "513M,hugepages=thp"),
 	 .prepare = bench_thp_prepare},
 	{BENCH_GUEST_RAM, JOBS(huge), OPTIONS("--mem", "514M,hugepages=2M"),

@@ -52,21 +52,41 @@ static void add(struct lint *lint, const char *name, const char *value, const ch
 		 (int)sizeof(finding->value) - 1, value);
 }
 
-/* What a file says, and the advice where it is not `good`; a list's choice stands in brackets. */
-static void look_at(struct lint *lint, const char *root, const char *name, const char *path,
-		    const char *good, const char *advice)
+/* The same, or of a list the choice, which stands in brackets. */
+static bool read_choice(const char *root, const char *path, char *out, size_t len)
 {
-	char text[128], *choice, *end;
+	char *choice, *end;
 
-	if (!read_text(root, path, text, sizeof(text)))
-		return;
-	choice = strchr(text, '[');
+	if (!read_text(root, path, out, len))
+		return false;
+	choice = strchr(out, '[');
 	end = choice ? strchr(choice, ']') : NULL;
 	if (end) {
 		*end = '\0';
-		memmove(text, choice + 1, strlen(choice));
+		memmove(out, choice + 1, strlen(choice));
 	}
-	add(lint, name, text, strcmp(text, good) == 0 ? NULL : advice);
+	return true;
+}
+
+/* What a file says, and the advice where it is not `good`. */
+static void look_at(struct lint *lint, const char *root, const char *name, const char *path,
+		    const char *good, const char *advice)
+{
+	char text[128];
+
+	if (read_choice(root, path, text, sizeof(text)))
+		add(lint, name, text, strcmp(text, good) == 0 ? NULL : advice);
+}
+
+static void look_at_huge_pages(struct lint *lint, const char *root)
+{
+	const char *path = "/sys/kernel/mm/transparent_hugepage/enabled";
+	char text[128];
+
+	if (read_choice(root, path, text, sizeof(text)))
+		add(lint, "huge pages", text, strcmp(text, "always") && strcmp(text, "madvise")
+			? "guest memory is small pages (echo madvise > "
+			  "/sys/kernel/mm/transparent_hugepage/enabled)" : NULL);
 }
 
 /* The value behind "NAME :" in /proc/cpuinfo, of the first processor. */
@@ -193,8 +213,7 @@ void lint_look(const char *root, struct lint *lint)
 		"processors share cores: leave every second one idle (--pin)");
 	look_at(lint, root, "turbo off", "/sys/devices/system/cpu/intel_pstate/no_turbo", "1",
 		"the clock depends on what else runs, and for how long");
-	look_at(lint, root, "huge pages", "/sys/kernel/mm/transparent_hugepage/enabled", "always",
-		"guest memory is small pages, unless --mem SIZE,hugepages=thp is given");
+	look_at_huge_pages(lint, root);
 	look_at(lint, root, "KSM", "/sys/kernel/mm/ksm/run", "0",
 		"pages are merged, and copied again when they are written");
 	look_at(lint, root, "NUMA balancing", "/proc/sys/kernel/numa_balancing", "0",

@@ -19,6 +19,7 @@
 #include "util/util.h"
 
 #define PATIENCE_MS 60000
+#define MEM_SMALL_PAGES MIB(16) /* at its begin, unless --mem has hugepages: a mapping of its own */
 
 struct bench_vm {
 	pid_t pid;
@@ -102,7 +103,8 @@ uint64_t bench_vm_extra_kib(const struct bench_vm *vm, uint64_t mem_bytes)
 		return 0;
 	while (fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &end) == 2)
-			guests = end - start == mem_bytes;
+			guests = end - start == mem_bytes || end - start == MEM_SMALL_PAGES ||
+				 end - start == mem_bytes - MEM_SMALL_PAGES;
 		else if (!guests && sscanf(line, "Rss: %" SCNu64, &kib) == 1)
 			sum += kib;
 	}

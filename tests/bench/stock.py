@@ -19,6 +19,7 @@ import tty
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BOOT_S, ANSWER_S = 300, 120
+SMALL_PAGES_MIB = 16  # at the begin of minivmm's guest memory, a mapping of its own
 LESS = ("ns", "us", "ms", "s", "KiB")
 KERNEL, INITRD = "vmlinuz-cloud", "initrd-cloud"
 ROOT = "debian-gpt.raw"
@@ -191,7 +192,8 @@ def besides_kib(pid, mem_mib, field):
     with open("/proc/%d/smaps" % pid, encoding="utf-8") as file:
         for line in file:
             if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-                guests = int(match[2], 16) - int(match[1], 16) == mem_mib << 20
+                mib = (int(match[2], 16) - int(match[1], 16)) / (1 << 20)
+                guests = mib in (mem_mib, mem_mib - SMALL_PAGES_MIB, SMALL_PAGES_MIB)
             elif line.startswith(field + ":") and not guests:
                 total += int(line.split()[1])
     return total

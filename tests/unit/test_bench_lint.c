@@ -118,7 +118,7 @@ static void test_good_host(void **state)
 	put("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n");
 	put("/sys/devices/system/cpu/smt/active", "0\n");
 	put("/sys/devices/system/cpu/vulnerabilities/mds", "Not affected\n");
-	put("/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
 	put("/dev/vhost-net", "");
 	put("/proc/loadavg", "0.02 0.10 0.00 1/100 1234\n");
 	lint_look(root, &lint);

@@ -111,6 +111,31 @@ static void check_thp(const char *path, bool shared)
 	mem_finish(&mem);
 }
 
+/* Unasked, all but what small guests touch; never an error; and none if so wished. */
+static void test_thp_unasked(void **state)
+{
+	struct mem_options options = {.len_bytes = MIB(64)};
+	bool has = host_has_thp("/sys/kernel/mm/transparent_hugepage/enabled");
+	struct mem mem;
+
+	assert_int_equal(mem_init(&mem, &options), 0);
+	if (has) {
+		assert_int_equal(smaps(mem.regions[0].hva, "VmFlags:", " hg"), 0);
+		assert_int_equal(smaps(mem.regions[0].hva + MIB(16), "VmFlags:", " hg"), 1);
+		assert_int_equal(smaps(mem.regions[0].hva + MIB(64) - 1, "VmFlags:", " hg"), 1);
+	}
+	mem_finish(&mem);
+	options.len_bytes = LEN;
+	assert_int_equal(mem_init(&mem, &options), 0);
+	assert_int_not_equal(smaps(mem.regions[0].hva, "VmFlags:", " hg"), 1);
+	mem_finish(&mem);
+	options.pages = MEM_PAGES_OFF;
+	assert_int_equal(mem_init(&mem, &options), 0);
+	if (has)
+		assert_int_equal(smaps(mem.regions[0].hva, "VmFlags:", " nh"), 1);
+	mem_finish(&mem);
+}
+
 static void test_thp(void **state)
 {
 	check_thp("/sys/kernel/mm/transparent_hugepage/enabled", false);
@@ -188,6 +213,7 @@ int main(void)
 		cmocka_unit_test(test_prefault_too_much),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_thp),
+		cmocka_unit_test(test_thp_unasked),
 		cmocka_unit_test(test_too_few_huge_pages),
 		cmocka_unit_test(test_huge_pages),
 		cmocka_unit_test(test_node),

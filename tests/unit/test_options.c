@@ -114,7 +114,7 @@ static void test_mem_pages(void **state)
 	const struct mem_options *mem = &config.vm.mem;
 
 	parse_ok("-k|x|-m|1G");
-	assert_int_equal(mem->pages, MEM_PAGES_DEFAULT);
+	assert_int_equal(mem->pages, MEM_PAGES_AUTO);
 	assert_false(mem->shared || mem->prefault || mem->has_node);
 	parse_ok("-k|x|-m|4M,hugepages=2M,prefault,shared,numa=3");
 	assert_int_equal(mem->len_bytes, MIB(4));
@@ -124,6 +124,8 @@ static void test_mem_pages(void **state)
 	parse_ok("-k|x|-m|4G,hugepages=1G,shared=off");
 	assert_int_equal(mem->pages, MEM_PAGES_1G);
 	assert_false(mem->shared);
+	parse_ok("-k|x|-m|3000K,hugepages=off");
+	assert_int_equal(mem->pages, MEM_PAGES_OFF);
 	parse_ok("-k|x|-m|3000K,hugepages=thp");
 	assert_int_equal(mem->len_bytes, KIB(3000));
 }
