@@ -163,8 +163,9 @@ def measure(guests, jobs, rounds):
 
 def raw(bench, name, unit, by_vmm):
     """All figures of a job, for tests/bench/compare."""
+    short = {vmm: [float("%.4g" % figure) for figure in figures] for vmm, figures in by_vmm.items()}
     print("@" + json.dumps({"bench": bench, "job": name, "unit": unit, "less": unit in LESS,
-                            "figures": by_vmm}), flush=True)
+                            "figures": short}), flush=True)
 
 
 def report(names, jobs, seen, bench=None):
