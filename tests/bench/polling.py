@@ -8,6 +8,8 @@ import signal
 import statistics
 import subprocess
 
+import stock
+
 SLICE_S = 0.005
 WARM_UP = 20  # slices, until memory and tables have been touched
 TIMEOUT_S = 60
@@ -116,15 +118,20 @@ def report_head(what):
           % ("", what, "best", "us each", "kicks", "ratio", "best", "of CPU"))
 
 
-def report(name, seen):
-    """`seen`: what do() returned, by VMM; the one to compare with first."""
-    first = None
+def report(name, seen, bench=None):
+    """`seen`: what do() returned, by VMM; the one to compare with first. `bench`: for stock.raw()."""
+    first, shown = None, name
     for vmm, slices in seen.items():
         rates, cpu, kicks = zip(*slices)
         figures = [statistics.median(rates), statistics.quantiles(rates, n=10)[-1],
                    statistics.median(cpu)]
         first = first or figures
         print("%-38s %-10s %8.0f %8.0f %8.2f %6.2f  %6.2f %6.2f %6.2f"
-              % (name, vmm, *figures, statistics.median(kicks),
+              % (shown, vmm, *figures, statistics.median(kicks),
                  *(ours / theirs for ours, theirs in zip(first, figures))), flush=True)
-        name = ""
+        shown = ""
+    if bench:
+        stock.raw(bench, name, "/s", {vmm: [rate for rate, _, _ in slices]
+                                      for vmm, slices in seen.items()})
+        stock.raw(bench, name + ", CPU of each", "us", {vmm: [cpu for _, cpu, _ in slices]
+                                                        for vmm, slices in seen.items()})

@@ -19,6 +19,7 @@ import tty
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BOOT_S, ANSWER_S = 300, 120
+FIGURES_MAX = 25
 SMALL_PAGES_MIB = 16  # at the begin of minivmm's guest memory, a mapping of its own
 LESS = ("ns", "us", "ms", "s", "KiB")
 KERNEL, INITRD = "vmlinuz-cloud", "initrd-cloud"
@@ -161,9 +162,18 @@ def measure(guests, jobs, rounds):
     return seen
 
 
+def some(figures):
+    if len(figures) <= FIGURES_MAX:
+        return figures
+    figures = sorted(figures)
+    return [figures[round(index * (len(figures) - 1) / (FIGURES_MAX - 1))]
+            for index in range(FIGURES_MAX)]
+
+
 def raw(bench, name, unit, by_vmm):
-    """All figures of a job, for tests/bench/compare."""
-    short = {vmm: [float("%.4g" % figure) for figure in figures] for vmm, figures in by_vmm.items()}
+    """All figures of a job, for tests/bench/compare; of very many some, evenly, with both ends."""
+    short = {vmm: [float("%.4g" % figure) for figure in some(figures)]
+             for vmm, figures in by_vmm.items()}
     print("@" + json.dumps({"bench": bench, "job": name, "unit": unit, "less": unit in LESS,
                             "figures": short}), flush=True)
 
