@@ -108,11 +108,11 @@ def listening(*command):
 
 
 def iperf(guest, *args):
-    """Bytes that came, of one connection or several, to the host or from it (-R)."""
+    """What came, of one connection or several, to the host or from it (-R)."""
     with listening("iperf3", "-s", "-1"):
         report = json.loads(guest.check("iperf3 -c 10.77.0.1 -i 0 -J %s" % " ".join(args),
                                         60 * SLOW))
-    return report["end"]["sum_received"]["bytes"]
+    return report["end"]["sum_received"]
 
 
 def listed(name):
@@ -131,7 +131,7 @@ def both_ways(guest):
     guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
     echo(guest)
     for direction in ("", "-R"):
-        assert iperf(guest, "-n %dM" % SOME_MIB, "-P 4", direction) >= SOME_MIB * MIB / 2
+        assert iperf(guest, "-n %dM" % SOME_MIB, "-P 4", direction)["bytes"] >= SOME_MIB * MIB / 2
 
 
 @contextlib.contextmanager
@@ -190,6 +190,24 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     guest.check("ip link set eth0 down && ip link set eth0 up")
     guest.poweroff()
     assert kernel_threads() == threads
+
+
+@pytest.mark.long
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
+@pytest.mark.parametrize("vhost", ["on", "off"])
+def test_rate(boot, bridge, vhost):
+    """A connection is no faster than that, either way."""
+    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
+        pytest.skip("no /dev/vhost-net")
+    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0",
+                 nets=["bridge=%s,rate=1M,vhost=%s" % (bridge, vhost)])
+    guest.check("ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up")
+    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    for direction in ("", "-R"):
+        received = iperf(guest, "-n 8M", direction)
+        assert received["bytes"] > 6 * MIB
+        assert received["bytes"] / received["seconds"] < 1.1 * MIB
+    guest.poweroff()
 
 
 TOGGLES = ("tx", "sg", "tso", "gso", "gro", "rx-gro-hw")
