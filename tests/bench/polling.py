@@ -119,7 +119,7 @@ def report_head(what):
 
 
 def report(name, seen, bench=None):
-    """`seen`: what do() returned, by VMM; the one to compare with first. `bench`: for stock.raw()."""
+    """`seen`: what do() returned, by VMM; the one to compare with first. `bench`: see stock.raw()."""
     first, shown = None, name
     for vmm, slices in seen.items():
         rates, cpu, kicks = zip(*slices)

@@ -149,6 +149,9 @@ def tcpdump(interface, *what):
             lines += process.communicate(timeout=30 * SLOW)[0].splitlines()
 
 
+CARRIER = "for i in $(seq 30); do grep -q %d /sys/class/net/eth0/carrier && break; sleep 1; done"
+
+
 @pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
 @pytest.mark.parametrize("vhost", ["on", "off"])
 def test_who_moves_the_frames(boot, bridge, vhost):
@@ -180,9 +183,9 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     guest.check("ethtool -L eth0 combined 2")
     echo(guest)
     subprocess.run(["ip", "link", "set", "moved", "down"], check=True)
-    guest.check("for i in $(seq 30); do grep -q 0 /sys/class/net/eth0/carrier && break; sleep 1; done")
+    guest.check(CARRIER % 0)
     subprocess.run(["ip", "link", "set", "moved", "up"], check=True)
-    guest.check("for i in $(seq 30); do grep -q 1 /sys/class/net/eth0/carrier && break; sleep 1; done")
+    guest.check(CARRIER % 1)
     echo(guest)
     subprocess.run(["ip", "link", "del", "moved"], check=True)
     guest.expect("net0: interface moved is gone: link down for the guest\n", 10 * SLOW)
