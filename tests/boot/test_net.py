@@ -195,17 +195,23 @@ def test_who_moves_the_frames(boot, bridge, vhost):
     assert kernel_threads() == threads
 
 
+def connected(boot, bridge, vhost, options=""):
+    """A guest that reaches the host."""
+    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
+        pytest.skip("no /dev/vhost-net")
+    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0",
+                 nets=["bridge=%s,vhost=%s%s" % (bridge, vhost, options)])
+    guest.check("ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up")
+    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    return guest
+
+
 @pytest.mark.long
 @pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own options")
 @pytest.mark.parametrize("vhost", ["on", "off"])
 def test_rate(boot, bridge, vhost):
     """A connection is no faster than that, either way."""
-    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
-        pytest.skip("no /dev/vhost-net")
-    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0",
-                 nets=["bridge=%s,rate=1M,vhost=%s" % (bridge, vhost)])
-    guest.check("ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up")
-    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    guest = connected(boot, bridge, vhost, ",rate=1M")
     for direction in ("", "-R"):
         received = iperf(guest, "-n 8M", direction)
         assert received["bytes"] > 6 * MIB
@@ -230,12 +236,7 @@ def snmp_errors(text):
 @pytest.mark.parametrize("vhost", ["on", "off"])
 def test_offloads_come_and_go(boot, bridge, vhost):
     """Every combination of the guest's offloads while a connection sends both ways."""
-    if vhost == "on" and not os.path.exists("/dev/vhost-net"):
-        pytest.skip("no /dev/vhost-net")
-    guest = boot("bzImage", cmdline=CMDLINE + " net.ifnames=0",
-                 nets=["bridge=%s,vhost=%s" % (bridge, vhost)])
-    guest.check("ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up")
-    guest.check("ping -c 3 -i 0.2 -w 20 10.77.0.1", 30 * SLOW)
+    guest = connected(boot, bridge, vhost)
     combinations = list(itertools.product(("on", "off"), repeat=len(TOGGLES)))
     duration = round(TOGGLE_S * len(combinations))
     seen = set()
