@@ -19,7 +19,7 @@ import tty
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BOOT_S, ANSWER_S = 300, 120
-FIGURES_MAX = 25
+FIGURES_MAX, LAST_WORDS = 25, 6000
 SMALL_PAGES_MIB = 16  # at the begin of minivmm's guest memory, a mapping of its own
 LESS = ("ns", "us", "ms", "s", "KiB")
 KERNEL, INITRD = "vmlinuz-cloud", "initrd-cloud"
@@ -112,7 +112,7 @@ class Guest:
             return self.wait(sign, seconds)
         except OSError as why:  # one that ended, too
             print("%s: %s; its last words:\n%s" % (self.name, type(why).__name__,
-                                                   self.text[-600:]), flush=True)
+                                                   self.text[-LAST_WORDS:]), flush=True)
             return ""
 
     def pause(self):
