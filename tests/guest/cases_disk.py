@@ -143,8 +143,8 @@ def blk_snapshot(host):
 def exits(text):
     """What --stats printed: {(kind, address): count}, all vCPUs together."""
     counts = {}
-    for kind, addr, count in re.findall(r"^\d+ +([a-z-]+) +(0x[0-9a-f]+|0) +(\d+)$", text,
-                                        re.MULTILINE):
+    for kind, addr, count in re.findall(r"^\d+ +([a-z-]+) +(0x[0-9a-f]+|0) +(\d+) +\d+$",
+                                        text, re.MULTILINE):
         key = (kind, int(addr, 16))
         counts[key] = counts.get(key, 0) + int(count)
     check(counts and "elsewhere" not in text, text)

@@ -140,7 +140,7 @@ def comes_and_goes(host):
 def failed_start(host):
     """A machine that never runs is never listed."""
     enter()
-    for options in (["--net", "bridge=nosuch"], ["--cpus", "100000"]):
+    for options in (["--net", "bridge=nosuch"], ["--cpus", "65536"]):
         result = host.run("hello", *options)
         check(result.status == 1, result)
     check(not RUN.exists() or not list(RUN.iterdir()), "left behind")
