@@ -19,18 +19,6 @@
 #define QUEUE_SIZE 8
 #define CHUNK 4096
 
-struct virtio_rng {
-	struct virtio_dev dev;
-	struct loop_op turn_op;
-	bool turn_waits;
-	bool draining;
-};
-
-static struct virtio_rng *to_rng(struct virtio_dev *dev)
-{
-	return CONTAINER_OF(dev, struct virtio_rng, dev);
-}
-
 /* The bytes written, from the chain's start. */
 static uint32_t fill(const struct vq_chain *chain)
 {
@@ -51,9 +39,10 @@ static uint32_t fill(const struct vq_chain *chain)
 	return total;
 }
 
-/* One turn: what is available now, and no more than the ring holds. 0 or -EPROTO. */
-static int take_turn(struct virtio_dev *dev, struct virtqueue *vq)
+/* One turn: what is available now, and no more than the ring holds. */
+static void rng_kick(struct virtio_dev *dev, unsigned int index)
 {
+	struct virtqueue *vq = dev->queues[index].vq;
 	struct vq_chain chain;
 	int r;
 
@@ -61,52 +50,15 @@ static int take_turn(struct virtio_dev *dev, struct virtqueue *vq)
 	while ((r = vq_pop(vq, &chain)) == 1) {
 		if (chain.in_bytes == 0) {
 			virtio_broken(dev, "a request for no random bytes");
-			return -EPROTO;
+			return;
 		}
 		vq_push(vq, chain.head, fill(&chain));
 	}
+	virtio_publish(dev, index);
 	if (r < 0)
 		virtio_broken(dev, vq_error(vq));
-	virtio_publish(dev, 0);
-	return r;
-}
-
-static void rng_kick(struct virtio_dev *dev, unsigned int index)
-{
-	struct virtio_rng *rng = to_rng(dev);
-	struct virtqueue *vq = dev->queues[index].vq;
-
-	if (rng->draining || rng->turn_waits ||
-	    atomic_load_explicit(&dev->broken, memory_order_relaxed)) /* set on this thread */
-		return;
-	if (take_turn(dev, vq) < 0 || !vq_arm(vq))
-		return;
-	/* More came meanwhile: after the others' turn. */
-	rng->turn_waits = true;
-	loop_defer(dev->loop, &rng->turn_op);
-}
-
-static void rng_next_turn(struct loop_op *op, int res)
-{
-	struct virtio_rng *rng = CONTAINER_OF(op, struct virtio_rng, turn_op);
-
-	rng->turn_waits = false;
-	if (rng->draining) {
-		rng->draining = false;
-		virtio_quiesced(&rng->dev);
-		return;
-	}
-	rng_kick(&rng->dev, 0);
-}
-
-static void rng_quiesce(struct virtio_dev *dev)
-{
-	struct virtio_rng *rng = to_rng(dev);
-
-	if (rng->turn_waits)
-		rng->draining = true;
 	else
-		virtio_quiesced(dev);
+		virtio_await(dev, index);
 }
 
 static void rng_config_read(struct virtio_dev *dev, size_t offset, void *data, size_t len)
@@ -117,7 +69,7 @@ static void rng_config_read(struct virtio_dev *dev, size_t offset, void *data, s
 static void rng_destroy(struct virtio_dev *dev)
 {
 	virtio_dev_finish(dev);
-	free(to_rng(dev));
+	free(dev);
 }
 
 static const struct virtio_ops rng_ops = {
@@ -128,24 +80,22 @@ static const struct virtio_ops rng_ops = {
 	.config_bytes = 0,
 	.config_read = rng_config_read,
 	.kick = rng_kick,
-	.quiesce = rng_quiesce,
 	.destroy = rng_destroy,
 };
 
 int virtio_rng_create(const char *name, struct loop *loop, const struct mem *mem,
 		      struct virtio_dev **out)
 {
-	struct virtio_rng *rng = calloc(1, sizeof(*rng));
+	struct virtio_dev *dev = calloc(1, sizeof(*dev));
 	int r;
 
-	if (!rng)
+	if (!dev)
 		return -ENOMEM;
-	rng->turn_op.done = rng_next_turn;
-	r = virtio_dev_init(&rng->dev, &rng_ops, name, loop, mem, 0, 1);
+	r = virtio_dev_init(dev, &rng_ops, name, loop, mem, 0, 1);
 	if (r < 0) {
-		free(rng);
+		free(dev);
 		return r;
 	}
-	*out = &rng->dev;
+	*out = dev;
 	return 0;
 }
