@@ -128,6 +128,7 @@ static void block_signals(struct machine *machine)
 			sigaddset(&machine->signals, end_signals[i]);
 	pthread_sigmask(SIG_BLOCK, &machine->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG is an error like others */
 }
 
 static int no_memory(const char *what)
