@@ -44,6 +44,7 @@ enum blk_op {
 enum blk_backing {
 	BLK_BACKING_OFF, /* the image is refused */
 	BLK_BACKING_ON,  /* they are opened: regular files, what lies below readonly */
+	BLK_BACKING_UNREAD, /* what lies below is not opened, and is no part of the disk */
 };
 
 /* Whether writes go to the disk, or to a temporary overlay of it. */

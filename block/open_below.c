@@ -19,6 +19,7 @@
 #include "block/impl.h"
 #include "block/open_impl.h"
 #include "block/qcow2/qcow2.h"
+#include "block/snapshot.h"
 #include "util/util.h"
 
 #define DEPTH_MAX 8
@@ -140,10 +141,17 @@ static int open_backing(void *arg, const char *name, const char *format, struct 
 	struct blk_options opts = {.path = path, .readonly = true, .direct = above->opts->direct};
 	enum blk_format kind = BLK_FORMAT_BY_NAME;
 	struct bio *bio;
-	int fd, r = check_name(above, name, format, &kind);
+	int fd, r;
 
+	if (above->opts->backing == BLK_BACKING_UNREAD) {
+		*out = NULL;
+		return 0;
+	}
+	r = check_name(above, name, format, &kind);
 	if (!r)
 		r = join_path(above, name, path, sizeof(path));
+	if (!r)
+		r = snapshot_check_left(path);
 	if (!r)
 		r = open_file(&opts, &fd);
 	if (r)
@@ -181,7 +189,7 @@ static int check_data_name(const struct open_layer *image, const char *name)
 			  path);
 		return -EINVAL;
 	}
-	if (image->opts->backing == BLK_BACKING_OFF) {
+	if (image->opts->backing != BLK_BACKING_ON) {
 		log_error("disk %s: has a data file (%.200s), which is opened only with "
 			  "data-file=FILE, backing=on or backing=DIR", path, name);
 		return -ENOTSUP;

@@ -177,6 +177,11 @@ static uint64_t run_length(const struct verify *v, uint64_t guest, uint64_t left
 	return count;
 }
 
+static bool has_below(const struct verify *v)
+{
+	return v->q->header.backing_offset;
+}
+
 /* What L1's entry `index` covers. */
 static int verify_table(struct verify *v, uint64_t index)
 {
@@ -186,12 +191,12 @@ static int verify_table(struct verify *v, uint64_t index)
 	end = MIN(end, v->report->clusters);
 	for (; guest < end && !r; guest += count) {
 		count = v->has_l2 ? run_length(v, guest, end - guest) : 1;
-		if (kind_of(v, guest) == VERIFY_UNALLOCATED && v->q->backing)
+		if (kind_of(v, guest) == VERIFY_UNALLOCATED && has_below(v))
 			v->report->below += count;
 		else
 			r = compare(v, guest, count);
 		if (!v->has_l2) {
-			*(v->q->backing ? &v->report->below : &v->report->same) += end - guest - 1;
+			*(has_below(v) ? &v->report->below : &v->report->same) += end - guest - 1;
 			break;
 		}
 	}
@@ -223,7 +228,7 @@ static int verify_all(struct verify *v)
 int verify_image(const struct verify_options *opts, struct verify_report *out)
 {
 	struct blk_options own = {.path = opts->path, .format = BLK_FORMAT_QCOW2, .readonly = true,
-				  .backing = BLK_BACKING_ON};
+				  .backing = BLK_BACKING_UNREAD};
 	struct verify v = {.opts = opts, .report = out};
 	int r = blk_open(opts->loop, &own, &v.ours);
 

@@ -251,7 +251,7 @@ static int open_backing(struct qcow2 *q, const struct qcow2_options *opts)
 		return -ENOTSUP;
 	}
 	r = opts->open_backing(opts->arg, h->backing, h->backing_format, &q->backing);
-	if (!r)
+	if (!r && q->backing)
 		q->backing_bytes = blk_info(q->backing)->size_bytes;
 	return r;
 }

@@ -16,7 +16,8 @@ struct qcow2_options {
 	uint32_t cache_bytes; /* of metadata; 0: what covers the disk, at most 32 MiB */
 	/*
 	 * Open the backing file that the image names, readonly; `format` is "" where the image does
-	 * not say. 0 or -errno; logs. NULL: an image with one is refused.
+	 * not say. 0, and NULL in `*out` to do without, or -errno; logs. NULL: an image with one
+	 * is refused.
 	 */
 	int (*open_backing)(void *arg, const char *file, const char *format, struct blk **out);
 	/*
