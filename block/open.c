@@ -121,7 +121,7 @@ int blk_open(struct loop *loop, const struct blk_options *opts, struct blk **out
 	struct bio *bio;
 	int fd = -1, r;
 
-	r = opts->readonly ? 0 : snapshot_check_left(opts->path);
+	r = snapshot_check_left(opts->path);
 	if (r < 0)
 		return r;
 	if (opts->snapshot != BLK_SNAPSHOT_OFF)

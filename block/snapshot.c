@@ -8,7 +8,10 @@
  * the guest wrote, whatever happens on the way. So the overlay is synced and gets a name first,
  * and loses it once all is written to the disk, and synced. Whoever is killed between finds a
  * complete overlay, of which a part was written to the disk already; to merge it again does no
- * harm. Until that is done the disk is not opened for writing (snapshot_check_left).
+ * harm. Until that is done the disk is not opened (snapshot_check_left).
+ *
+ * A file system may have no files without a name. There an overlay that may be merged has another
+ * name first: what is left of it tells of nothing that was to be kept.
  */
 #include "block/snapshot.h"
 
@@ -28,14 +31,15 @@
 #include "block/qcow2/qcow2.h"
 #include "util/util.h"
 
-#define LINKS_MAX 1000
+#define LINKS_MAX 9
 
 struct snapshot {
 	bool merges;
 	int fd;              /* of the overlay */
 	char disk[PATH_MAX]; /* the disk's file, without symbolic links */
 	char dir[PATH_MAX];  /* of the overlay */
-	char name[PATH_MAX]; /* of the overlay, or "" */
+	char temp[PATH_MAX]; /* its name before it is merged, where it needs one, or "" */
+	char name[PATH_MAX]; /* its name while it is merged, or "" */
 };
 
 /* --- the overlay's file --- */
@@ -68,21 +72,21 @@ static int choose_dir(struct snapshot *s)
 /* Where file systems have no files without a name. */
 static int make_named(struct snapshot *s)
 {
-	int r = -EEXIST;
+	char disk[PATH_MAX];
+	int n;
 
-	for (unsigned int i = 1; r == -EEXIST && i <= LINKS_MAX; i++) {
-		r = link_name(s, i, s->name);
-		if (r < 0)
-			break;
-		s->fd = open(s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		r = s->fd < 0 ? -errno : 0;
+	snprintf(disk, sizeof(disk), "%s", s->disk);
+	n = snprintf(s->temp, PATH_MAX, "%s/%s.temporary-XXXXXX", s->dir, basename(disk));
+	s->fd = n < PATH_MAX ? mkostemp(s->temp, O_CLOEXEC) : -1;
+	if (s->fd < 0) {
+		s->temp[0] = 0;
+		return n < PATH_MAX ? -errno : -ENAMETOOLONG;
 	}
-	if (r < 0 || !s->merges) {
-		if (!r)
-			unlink(s->name);
-		s->name[0] = 0;
-	}
-	return r;
+	if (s->merges)
+		return 0;
+	unlink(s->temp);
+	s->temp[0] = 0;
+	return 0;
 }
 
 static int make_file(struct snapshot *s, const struct blk_options *opts)
@@ -196,10 +200,17 @@ int snapshot_open(struct loop *loop, const struct blk_options *opts, struct blk 
 	return 0;
 }
 
+static void remove_name(char *name)
+{
+	if (name[0])
+		unlink(name);
+	name[0] = 0;
+}
+
 void snapshot_finish(struct snapshot *s)
 {
-	if (s && s->name[0])
-		unlink(s->name);
+	if (s)
+		remove_name(s->temp);
 	free(s);
 }
 
@@ -219,25 +230,26 @@ static void sync_dir(const struct snapshot *s)
 static int make_link(struct snapshot *s)
 {
 	char proc[32];
-	int r = s->name[0] ? 0 : -EEXIST;
+	int r = -EEXIST;
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", s->fd);
 	for (unsigned int i = 1; r == -EEXIST && i <= LINKS_MAX; i++) {
 		r = link_name(s, i, s->name);
-		if (!r && linkat(AT_FDCWD, proc, AT_FDCWD, s->name, AT_SYMLINK_FOLLOW) < 0)
+		if (!r && linkat(AT_FDCWD, s->temp[0] ? s->temp : proc, AT_FDCWD, s->name,
+				 AT_SYMLINK_FOLLOW) < 0)
 			r = -errno;
 	}
 	if (r < 0)
 		s->name[0] = 0;
+	else
+		remove_name(s->temp);
 	sync_dir(s);
 	return r;
 }
 
 static void drop_link(struct snapshot *s)
 {
-	if (s->name[0])
-		unlink(s->name);
-	s->name[0] = 0;
+	remove_name(s->name);
 	sync_dir(s);
 }
 
@@ -255,16 +267,17 @@ static int sync_overlay(struct blk *blk)
 int blk_commit(struct blk *blk)
 {
 	struct snapshot *s = blk->snapshot;
-	const char *what = "sync";
-	int r;
+	const char *what = "sync", *kept;
+	int r, named;
 
 	if (!s || !s->merges)
 		return 0;
-	r = make_link(s);
-	if (r < 0)
-		log_warn("disk %s: no name could be given to its changes (%s): they are merged "
-			 "without", s->disk, strerror(-r));
+	/* In this order: what has the name is complete, even after a power cut. */
 	r = sync_overlay(blk);
+	named = make_link(s);
+	if (named < 0)
+		log_warn("disk %s: no name could be given to its changes (%s): they are merged "
+			 "without", s->disk, strerror(-named));
 	if (!r) {
 		what = "merge";
 		r = qcow2_merge(blk);
@@ -273,11 +286,21 @@ int blk_commit(struct blk *blk)
 		drop_link(s);
 		return 0;
 	}
+	kept = named < 0 ? s->temp : s->name;
 	log_error("disk %s: the %s of its changes failed: %s (%s%s%s%s)", s->disk, what,
-		  strerror(-r), s->name[0] ? "finish with: qemu-img commit " : "they are lost",
-		  s->name, s->name[0] ? " && rm " : "", s->name);
-	s->name[0] = 0; /* it stays */
+		  strerror(-r), *kept ? "finish with: qemu-img commit " : "they are lost", kept,
+		  *kept ? " && rm " : "", kept);
+	s->temp[0] = 0; /* it stays */
 	return r;
+}
+
+/* Ours, or root's: in a directory for everybody anyone may make a file of that name. */
+static bool is_left(const char *name)
+{
+	struct stat st;
+
+	return lstat(name, &st) == 0 && S_ISREG(st.st_mode) &&
+	       (st.st_uid == geteuid() || st.st_uid == 0);
 }
 
 int snapshot_check_left(const char *path)
@@ -288,10 +311,12 @@ int snapshot_check_left(const char *path)
 	if (!realpath(path, s.disk))
 		return 0; /* told by who opens it */
 	choose_dir(&s);
-	if (strncmp(s.dir, s.disk, strlen(s.dir)) != 0 || link_name(&s, 1, name) < 0 ||
-	    access(name, F_OK) < 0)
-		return 0;
-	log_error("disk %s: %s has changes of it that were not merged to the end (finish with: "
-		  "qemu-img commit %s && rm %s)", path, name, name, name);
-	return -EBUSY;
+	for (unsigned int i = 1; i <= LINKS_MAX; i++) {
+		if (link_name(&s, i, name) < 0 || !is_left(name))
+			continue;
+		log_error("disk %s: %s has changes of it that were not merged to the end (finish "
+			  "with: qemu-img commit %s && rm %s)", path, name, name, name);
+		return -EBUSY;
+	}
+	return 0;
 }

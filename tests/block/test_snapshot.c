@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "block/impl.h"
@@ -28,6 +30,24 @@
 
 static struct loop *loop;
 static const char *disk, *copy, *left;
+static bool no_nameless; /* as on file systems that have no such files */
+
+int open(const char *path, int flags, ...)
+{
+	mode_t mode = 0;
+	va_list args;
+
+	if ((flags & O_TMPFILE) == O_TMPFILE && no_nameless) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	if (flags & (O_CREAT | __O_TMPFILE)) {
+		va_start(args, flags);
+		mode = va_arg(args, mode_t);
+		va_end(args);
+	}
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
 
 static int try_open(const char *path, enum blk_snapshot snapshot, struct blk **out)
 {
@@ -256,6 +276,62 @@ static void test_symlink(void **state)
 	work_destroy(work);
 }
 
+/* What is left keeps the disk from being opened, for reading too, and as a backing file. */
+static void test_left(void **state)
+{
+	struct work *work = filled_work(1);
+	struct blk_options readonly = {.readonly = true};
+	const char *above = temp_path("above.qcow2");
+	struct blk *blk;
+
+	make(&kinds[0], work);
+	readonly.path = disk;
+	left = temp_path("disk.img.snapshot-2.qcow2");
+	assert_int_equal(shell("touch %s && qemu-img create -f qcow2 -b %s -F raw %s", left, disk,
+			       above), 0);
+	refused(above, BLK_SNAPSHOT_OFF, "not merged to the end");
+	capture_log_start();
+	assert_int_equal(blk_open(loop, &readonly, &blk), -EBUSY);
+	assert_non_null(strstr(capture_log_end(), "not merged to the end"));
+	if (geteuid() == 0) { /* somebody else's file of that name means nothing */
+		assert_int_equal(chown(left, 65534, 65534), 0);
+		assert_int_equal(blk_open(loop, &readonly, &blk), 0);
+		assert_int_equal(blk_close(blk), 0);
+	}
+	unlink(left);
+	work_destroy(work);
+}
+
+static unsigned int count_temporary(void)
+{
+	return (unsigned int)shell("exit $(ls %s.temporary-* 2>/dev/null | wc -l)", disk);
+}
+
+/* Where no file is without a name: what a killed one leaves is no merge that was begun. */
+static void test_named(void **state)
+{
+	struct work *work = filled_work(1);
+	struct blk *blk;
+	pid_t pid;
+
+	no_nameless = true;
+	thrown_away(&kinds[0], BLK_SNAPSHOT_ON, 1);
+	assert_int_equal(count_temporary(), 0);
+	thrown_away(&kinds[1], BLK_SNAPSHOT_COMMIT, 2);
+	assert_int_equal(count_temporary(), 0);
+	committed(&kinds[1], 3);
+	assert_int_equal(count_temporary(), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(try_open(disk, BLK_SNAPSHOT_COMMIT, &blk) < 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(count_temporary(), 1);
+	assert_int_equal(try_open(disk, BLK_SNAPSHOT_COMMIT, &blk), 0);
+	assert_int_equal(blk_close(blk), 0);
+	no_nameless = false;
+	work_destroy(work);
+}
+
 /* --- merges that fail --- */
 
 /* No file can grow beyond this. */
@@ -263,7 +339,6 @@ static void limit_files(uint64_t bytes)
 {
 	struct rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
 
-	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
@@ -441,6 +516,8 @@ int main(void)
 		cmocka_unit_test(test_where),
 		cmocka_unit_test(test_nameless),
 		cmocka_unit_test(test_symlink),
+		cmocka_unit_test(test_left),
+		cmocka_unit_test(test_named),
 		cmocka_unit_test(test_fails),
 		cmocka_unit_test(test_cut),
 	};
@@ -450,6 +527,7 @@ int main(void)
 		print_message("skipped: no qemu-img and qemu-io (apt install qemu-utils)\n");
 		return 77;
 	}
+	signal(SIGXFSZ, SIG_IGN); /* as minivmm does */
 	r = cmocka_run_group_tests(tests, NULL, NULL);
 	loop_destroy(loop);
 	return r;
