@@ -62,9 +62,10 @@ int q2_dirty_room(struct qcow2 *q, struct q2_wait *wait);
 
 struct q2_meta {
 	uint8_t **pages; /* a bit per host cluster */
-	uint64_t page_count;
+	uint64_t page_count, pages_used;
 };
 
+/* 0, -ENOMEM, or -EFBIG: that would be too much memory for one image. */
 int q2_meta_set(struct qcow2 *q, uint64_t cluster, uint64_t count);
 void q2_meta_clear(struct qcow2 *q, uint64_t cluster);
 bool q2_meta_any(const struct qcow2 *q, uint64_t cluster, uint64_t count);

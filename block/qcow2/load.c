@@ -9,6 +9,8 @@
 
 /* A file larger than this is no image of ours; it bounds what memory a hostile one costs. */
 #define FILE_BYTES_MAX (1ull << 49)
+/* Of all snapshots together: they are claimed cluster by cluster. */
+#define SNAPSHOT_L1S_BYTES_MAX (4ull << 30)
 
 static int damaged(const struct qcow2 *q, const char *what, uint64_t where)
 {
@@ -96,9 +98,16 @@ static int claim(struct qcow2 *q, uint64_t offset, uint64_t bytes, const char *w
 	uint64_t cluster = offset >> q->cluster_bits;
 	uint64_t count = (bytes + q->cluster_bytes - 1) >> q->cluster_bits;
 
+	int r;
+
 	if (q2_meta_any(q, cluster, count))
 		return damaged(q, what, offset);
-	return q2_meta_set(q, cluster, count) < 0 ? cannot_read(q, -ENOMEM) : 0;
+	r = q2_meta_set(q, cluster, count);
+	if (r == -EFBIG)
+		log_error("disk %s: too many tables, too far apart (larger clusters have fewer: "
+			  "qemu-img convert -O qcow2 -o cluster_size=2M %s new.qcow2)",
+			  q->blk.name, q->blk.name);
+	return r == -ENOMEM ? cannot_read(q, r) : r;
 }
 
 static int load_refcount_table(struct qcow2 *q)
@@ -144,8 +153,9 @@ static int load_l1(struct qcow2 *q)
 	return r ? r : q->l1_dirty ? 0 : cannot_read(q, -ENOMEM);
 }
 
-/* One entry of the snapshot table at `at`; its length comes back. */
-static int check_snapshot(struct qcow2 *q, const unsigned char *at, uint64_t left, uint64_t *len)
+/* One entry of the snapshot table at `at`; its length comes back, and that of its L1 table. */
+static int check_snapshot(struct qcow2 *q, const unsigned char *at, uint64_t left, uint64_t *len,
+			  uint64_t *l1_bytes)
 {
 	uint64_t l1_offset;
 	uint32_t l1_entries, extra;
@@ -163,18 +173,19 @@ static int check_snapshot(struct qcow2 *q, const unsigned char *at, uint64_t lef
 	*len = align_up(40 + (uint64_t)be32toh(extra) + be16toh(id) + be16toh(name), 8);
 	if (*len > align_up(left, 8))
 		return damaged(q, "the snapshot table ends early", q->header.snapshots_offset);
+	*l1_bytes = (uint64_t)l1_entries * 8;
 	if (!l1_entries)
 		return 0;
 	if (l1_entries > QCOW2_L1_BYTES_MAX / 8 || l1_offset >= q->blk.bio->size_bytes ||
-	    !q2_host_valid(q, l1_offset, (uint64_t)l1_entries * 8))
+	    !q2_host_valid(q, l1_offset, *l1_bytes))
 		return damaged(q, "a snapshot's L1 table out of place", l1_offset);
-	return claim(q, l1_offset, (uint64_t)l1_entries * 8, "a snapshot's L1 table overlaps");
+	return claim(q, l1_offset, *l1_bytes, "a snapshot's L1 table overlaps");
 }
 
 /* Snapshots are left alone, but their tables must not be overwritten. */
 static int load_snapshots(struct qcow2 *q)
 {
-	uint64_t offset = q->header.snapshots_offset, at = 0, len = 0;
+	uint64_t offset = q->header.snapshots_offset, at = 0, len = 0, l1_bytes = 0, sum = 0;
 	uint64_t max = MIN(q->header.snapshots * 2048ull, QCOW2_SNAPSHOT_TABLE_BYTES_MAX);
 	uint64_t file_bytes = q->blk.bio->size_bytes;
 	void *table = NULL;
@@ -187,8 +198,12 @@ static int load_snapshots(struct qcow2 *q)
 	max = MIN(max, file_bytes - offset);
 	r = read_table(q, offset, max, &table);
 	for (uint32_t i = 0; !r && i < q->header.snapshots; i++) {
-		r = check_snapshot(q, (unsigned char *)table + at, max - MIN(at, max), &len);
+		r = check_snapshot(q, (unsigned char *)table + at, max - MIN(at, max), &len,
+				   &l1_bytes);
 		at += len;
+		sum += l1_bytes;
+		if (!r && sum > SNAPSHOT_L1S_BYTES_MAX)
+			r = damaged(q, "its snapshots' L1 tables are too large", offset);
 	}
 	if (!r)
 		r = claim(q, offset, at, "the snapshot table overlaps");

@@ -13,6 +13,9 @@
 /* Small: tables lie far apart, and a page holds but one or two of them. */
 #define PAGE_BYTES 512u
 #define PAGE_CLUSTERS (8ull * PAGE_BYTES)
+/* 160 MiB of them: 64 TiB need no more, with clusters of 64 KiB. An image can ask for any number. */
+#define PAGES_MAX (320u << 10)
+#define PAGE_INDEX_MAX (4u << 20)
 
 static int grow(struct q2_meta *meta, uint64_t pages)
 {
@@ -20,6 +23,8 @@ static int grow(struct q2_meta *meta, uint64_t pages)
 
 	if (pages <= meta->page_count)
 		return 0;
+	if (pages > PAGE_INDEX_MAX)
+		return -EFBIG;
 	pages = MAX(pages, 2 * meta->page_count);
 	more = realloc(meta->pages, pages * sizeof(*more));
 	if (!more)
@@ -30,24 +35,33 @@ static int grow(struct q2_meta *meta, uint64_t pages)
 	return 0;
 }
 
+static uint8_t *get_page(struct q2_meta *meta, uint64_t index)
+{
+	uint8_t **page = &meta->pages[index];
+
+	if (*page || meta->pages_used == PAGES_MAX)
+		return *page;
+	*page = calloc(1, PAGE_BYTES);
+	meta->pages_used += *page != NULL;
+	return *page;
+}
+
 int q2_meta_set(struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
 	struct q2_meta *meta = &q->meta;
+	int r;
 
 	if (!count)
 		return 0; /* wherever that nothing is */
-	if (grow(meta, (cluster + count) / PAGE_CLUSTERS + 1) < 0)
-		return -ENOMEM;
-	for (; count; cluster++, count--) {
-		uint8_t **page = &meta->pages[cluster / PAGE_CLUSTERS];
+	r = grow(meta, (cluster + count - 1) / PAGE_CLUSTERS + 1);
+	for (; !r && count; cluster++, count--) {
+		uint8_t *page = get_page(meta, cluster / PAGE_CLUSTERS);
 
-		if (!*page)
-			*page = calloc(1, PAGE_BYTES);
-		if (!*page)
-			return -ENOMEM;
-		(*page)[cluster % PAGE_CLUSTERS / 8] |= (uint8_t)(1u << cluster % 8);
+		if (!page)
+			return meta->pages_used == PAGES_MAX ? -EFBIG : -ENOMEM;
+		page[cluster % PAGE_CLUSTERS / 8] |= (uint8_t)(1u << cluster % 8);
 	}
-	return 0;
+	return r;
 }
 
 void q2_meta_clear(struct qcow2 *q, uint64_t cluster)

@@ -102,12 +102,15 @@ static void content_synced(struct loop_op *op, int res)
 {
 	struct qcow2 *q = CONTAINER_OF(op, struct qcow2, prep.op);
 	uint64_t used = q->prep.blocks + q->prep.table_clusters;
+	int err;
 
 	if (res < 0) {
 		q2_fail(q, "sync", res);
 		give_up(q, -EIO);
-	} else if (q->failed || q2_meta_set(q, q->prep.start, used) < 0) {
-		give_up(q, q->failed ? -EIO : -ENOMEM);
+	} else if (q->failed) {
+		give_up(q, -EIO);
+	} else if ((err = q2_meta_set(q, q->prep.start, used)) < 0) {
+		give_up(q, err);
 	} else if (q->prep.table_clusters) {
 		write_header(q);
 	} else {

@@ -2,6 +2,7 @@
 /* Damaged, hostile and unsupported images: refused by name at open. */
 #include "image.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,47 @@ static void test_sparse_giant(void **state)
 	sparse_giant("compat=1.1,cluster_size=512");
 }
 
+static long peak_kib(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_maxrss;
+}
+
+/* L2 tables, and nothing in them, so far apart that each needs some memory of its own. */
+static void test_scattered(void **state)
+{
+	const uint64_t entries = 1 << 19, apart = 16 << 20;
+	uint64_t *l1 = malloc(entries * 8), size = htobe64(entries << 21), at = htobe64(64 << 10);
+	uint64_t reftable_at = htobe64(6 << 20);
+	uint32_t count = htobe32((uint32_t)entries), reftable_clusters = htobe32(160);
+	long before = peak_kib();
+	struct blk *blk;
+	const char *log;
+	int fd, r;
+
+	shell("qemu-img create -q -f qcow2 -o cluster_size=4k,refcount_bits=1 %s 1M", image);
+	fd = open(image, O_RDWR | O_CLOEXEC);
+	for (uint64_t i = 0; i < entries; i++)
+		l1[i] = htobe64((8 << 20) + i * apart);
+	assert_int_equal(pwrite(fd, &size, 8, 24), 8);
+	assert_int_equal(pwrite(fd, &count, 4, 36), 4);
+	assert_int_equal(pwrite(fd, &at, 8, 40), 8);
+	assert_int_equal(pwrite(fd, &reftable_at, 8, 48), 8);
+	assert_int_equal(pwrite(fd, &reftable_clusters, 4, 56), 4);
+	assert_int_equal(pwrite(fd, l1, entries * 8, 64 << 10), (ssize_t)(entries * 8));
+	assert_int_equal(ftruncate(fd, (off_t)((entries + 1) * apart)), 0);
+	close(fd);
+	free(l1);
+	capture_log_start();
+	r = image_open(true, &blk);
+	log = capture_log_end();
+	if (r != -EFBIG || !strstr(log, "too far apart"))
+		fail_msg("%d: %s", r, log);
+	assert_true(peak_kib() - before < 256 << 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_dirty_and_corrupt_bits),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_sparse_giant),
+		cmocka_unit_test(test_scattered),
 	};
 	int r;
 
