@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every operation on the file fails in turn, with EIO or ENOSPC, once or from then on: the image
- * stays whole, what was answered as flushed is there, and so is everything where closing says so.
- * Then the power is cut, too.
+ * Every operation on the file fails in turn, with EIO or ENOSPC, once or from then on, and so does
+ * every one on its data file, and every read of its backing file: the image stays whole, what was
+ * answered as flushed is there, and so is everything where closing says so. Then the power is cut,
+ * too.
  *
  * FAULT_STRIDE=1 takes every operation, by default some; SCENE=n keeps to one scene.
  */
@@ -22,16 +23,28 @@
 struct fault {
 	int error;
 	bool for_good;
-	bool in_data; /* it is the data file that fails */
-	long n;       /* the operation */
+	enum { OF_IMAGE, OF_DATA, OF_BELOW } of;
+	long n; /* the operation */
 };
+
+static const char *const whose[] = {"", ", of the data file", ", of the backing file"};
 
 static unsigned long failures;
 
+static struct sim *failing_of(struct sim *sim, const struct fault *fault)
+{
+	struct sim *const sims[] = {sim, sim->data, sim->below};
+
+	return sims[fault->of];
+}
+
+/* The backing file is there once the image is open. */
 static void set_fault(struct sim *sim, const struct fault *fault)
 {
-	struct sim *failing = fault->in_data ? sim->data : sim;
+	struct sim *failing = failing_of(sim, fault);
 
+	if (!failing)
+		return;
 	failing->fail_after = fault->n;
 	failing->fail_errno = fault->error;
 	failing->fail_from_then_on = fault->for_good;
@@ -59,7 +72,7 @@ static bool fail_at(const struct scene *scene, const struct fault *fault)
 	bool came;
 
 	snprintf(how, sizeof(how), "SCENE=%d, operation %ld, %s%s", (int)(scene - scenes), fault->n,
-		 strerror(-fault->error), fault->in_data ? ", of the data file" : "");
+		 strerror(-fault->error), whose[fault->of]);
 	trial_begin(&t);
 	t.state = (uint64_t)fault->n + 1; /* in what is done then */
 	t.work->max_len = 100;
@@ -69,12 +82,14 @@ static bool fail_at(const struct scene *scene, const struct fault *fault)
 	set_fault(t.sim, fault);
 	capture_log_start();
 	if (trial_open(&t, fault->n & 2 ? 1 : 0) == 0) {
+		if (fault->of == OF_BELOW)
+			set_fault(t.sim, fault);
 		work_some(&t);
 		if (blk_close(t.work->blk) == 0)
 			work_closed(t.work);
 	}
 	capture_log_end();
-	came = (fault->in_data ? t.sim->data : t.sim)->fail_after < -1;
+	came = failing_of(t.sim, fault) && failing_of(t.sim, fault)->fail_after < -1;
 	failures += came;
 	sim_cut(t.sim, fault->n % 3 ? 256 : (unsigned int)(rnd(&t.state) % 256));
 	trial_check(&t, false);
@@ -92,6 +107,19 @@ static void each_fault(const struct scene *scene, struct fault fault, uint64_t *
 		fault.n += (long)(1 + rnd(seed) % (2 * step - 1));
 }
 
+static void each_kind(const struct scene *scene, uint64_t *seed)
+{
+	bool has_below = scene->where == BELOW || scene->where == PACKED_ABOVE;
+
+	for (int kind = 0; kind < (scene->data ? 8 : 4); kind++)
+		each_fault(scene, (struct fault){.error = kind & 1 ? -ENOSPC : -EIO,
+						 .for_good = kind & 2,
+						 .of = kind & 4 ? OF_DATA : OF_IMAGE}, seed);
+	for (int for_good = 0; has_below && for_good < 2; for_good++)
+		each_fault(scene, (struct fault){.error = -EIO, .for_good = for_good,
+						 .of = OF_BELOW}, seed);
+}
+
 static void test_each_fault(void **state)
 {
 	const char *only = getenv("SCENE");
@@ -101,10 +129,7 @@ static void test_each_fault(void **state)
 	for (unsigned int i = 0; i < scene_count; i++) {
 		if (only && strtoul(only, NULL, 0) != i)
 			continue;
-		for (int kind = 0; kind < (scenes[i].data ? 8 : 4); kind++)
-			each_fault(&scenes[i], (struct fault){.error = kind & 1 ? -ENOSPC : -EIO,
-							      .for_good = kind & 2,
-							      .in_data = kind & 4}, &seed);
+		each_kind(&scenes[i], &seed);
 		print_message("%s: %lu failures so far\n", scenes[i].name, failures);
 	}
 	print_message("%lu failures, %lu left leaks, qemu-img looked at %lu\n", failures,
