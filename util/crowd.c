@@ -2,6 +2,7 @@
 #include "util/crowd.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,15 @@
 #define SCORE_MAX 8
 #define SCORE_CROWD 4
 
+unsigned int processors_allowed(void)
+{
+	cpu_set_t set;
+
+	/* It fails where there are more than a cpu_set_t has bits for. */
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? CPU_SETSIZE
+							    : (unsigned int)CPU_COUNT(&set);
+}
+
 void crowd_init(struct crowd *crowd)
 {
 	*crowd = (struct crowd){.fd = -1};
@@ -21,8 +31,10 @@ void crowd_init(struct crowd *crowd)
 /* Not before it is wanted: most loops live without. */
 static void crowd_open(struct crowd *crowd)
 {
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
 	crowd->fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	crowd->processors = (unsigned int)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
+	crowd->processors = (unsigned int)MAX(online, 1);
 }
 
 void crowd_finish(struct crowd *crowd)

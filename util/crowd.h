@@ -11,6 +11,9 @@ struct crowd {
 	uint64_t looked_ns;
 };
 
+/* Those that this process may use; 1 at least. */
+unsigned int processors_allowed(void);
+
 void crowd_init(struct crowd *crowd);
 void crowd_finish(struct crowd *crowd);
 /* As it mostly was of late; looks once a millisecond, if called as often. Opens what it needs. */

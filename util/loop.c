@@ -20,8 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "util/crowd.h"
 #include "util/log.h"
 #include "util/util.h"
 
@@ -218,6 +220,7 @@ static void *loop_thread(void *arg)
 {
 	struct loop *loop = arg;
 
+	prctl(PR_SET_NAME, loop->name); /* by another it is a file of /proc to open and write */
 	loop_run(loop);
 	loop->engine->stop(loop);
 	return NULL;
@@ -237,7 +240,6 @@ int loop_start(struct loop *loop)
 		log_error("loop %s: cannot start a thread: %s", loop->name, strerror(r));
 		return -r;
 	}
-	pthread_setname_np(loop->thread, loop->name);
 	loop->has_thread = true;
 	return 0;
 }
@@ -296,6 +298,7 @@ static int create_mailbox(struct loop *loop)
 int loop_create(const char *name, struct loop **out)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
+	unsigned int allowed = processors_allowed();
 	int r;
 
 	if (!loop)
@@ -303,7 +306,7 @@ int loop_create(const char *name, struct loop **out)
 	snprintf(loop->name, sizeof(loop->name), "%s", name);
 	loop->deferred_tail = &loop->deferred;
 	loop->awake_us = LOOP_AWAKE_AUTO;
-	loop->workers_max = (unsigned int)MIN(MAX(sysconf(_SC_NPROCESSORS_ONLN), 1), WORKERS_MAX);
+	loop->workers_max = MIN(allowed, WORKERS_MAX);
 	r = create_engine(loop);
 	if (r < 0)
 		goto err_free;

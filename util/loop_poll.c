@@ -206,8 +206,9 @@ static int collect(struct loop *loop, int *timeout_ms)
 		polled->watches[count] = watch;
 		polled->fds[count] = (struct pollfd){.fd = -1};
 		if (watch->kind == WATCH_TIMER) {
-			int64_t left = MAX(watch->due_ms - now_ms(), 0);
+			int64_t left = watch->due_ms - now_ms();
 
+			left = MAX(left, 0);
 			if (*timeout_ms < 0 || left < *timeout_ms)
 				*timeout_ms = (int)MIN(left, INT32_MAX);
 		} else {

@@ -372,7 +372,7 @@ int loop_ring_create(struct loop *loop)
 		return r;
 	}
 	crowd_init(&ring->crowd);
-	ring->may_spin = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	ring->may_spin = processors_allowed() > 1;
 	ring->has_files = io_uring_register_files_sparse(&ring->uring, FILES) == 0;
 	loop->engine = &loop_ring_engine;
 	loop->engine_data = ring;

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -334,7 +335,10 @@ static int run(struct vcpu *vcpu)
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	prctl(PR_SET_NAME, name);
 	moment_note(&vcpu->entered);
 	while (goes_on(vcpu->vm)) {
 		int r = run(vcpu);
@@ -375,7 +379,6 @@ int vcpu_start(struct vcpu *vcpu)
 	const struct sigaction action = {.sa_handler = on_kick};
 	sigset_t blocked, old;
 	pthread_attr_t attr;
-	char name[16];
 	int r;
 
 	sigaction(KICK_SIGNAL, &action, NULL);
@@ -390,8 +393,6 @@ int vcpu_start(struct vcpu *vcpu)
 	if (r)
 		return -r;
 	vcpu->started = true;
-	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-	pthread_setname_np(vcpu->thread, name);
 	return 0;
 }
 
