@@ -225,7 +225,7 @@ static int add_nics(struct machine *machine)
 static int add_rng(struct machine *machine)
 {
 	struct virtio_dev *dev;
-	int r = virtio_rng_create("rng0", machine->rng_loop, &machine->board.vm->mem, &dev);
+	int r = virtio_rng_create("rng0", machine->loop, &machine->board.vm->mem, &dev);
 
 	return r < 0 ? r : attach(machine, dev);
 }

@@ -51,7 +51,6 @@ struct machine {
 	unsigned int disk_count;
 	struct nic nics[MACHINE_NETS_MAX];
 	unsigned int nic_count;
-	struct loop *rng_loop;
 	sigset_t signals; /* that we hear */
 	int signal_fd;
 	struct loop_watch *signal_watch;

@@ -188,10 +188,8 @@ static int open_kernel(struct machine *machine)
 
 static int start_loops(struct machine *machine)
 {
-	int r = loop_create("rng0", &machine->rng_loop);
+	int r = 0;
 
-	if (r == 0)
-		r = loop_start(machine->rng_loop);
 	for (unsigned int i = 0; r == 0 && i < machine->disk_count; i++)
 		r = loop_start(machine->disks[i].loop);
 	for (unsigned int i = 0; r == 0 && i < machine->nic_count; i++)
@@ -235,9 +233,6 @@ int machine_close(struct machine *machine)
 		net_close(machine->nics[i].net);
 		loop_destroy(machine->nics[i].loop);
 	}
-	if (machine->rng_loop)
-		loop_stop(machine->rng_loop);
-	loop_destroy(machine->rng_loop);
 	boot_close(machine->boot);
 	for (unsigned int i = machine->disk_count; i-- > 0;) {
 		loop_stop(machine->disks[i].loop);

@@ -216,6 +216,15 @@ int loop_run(struct loop *loop)
 	return 0;
 }
 
+bool loop_drain(struct loop *loop)
+{
+	if (loop->has_thread)
+		return false;
+	loop_quit(loop);
+	loop_run(loop);
+	return true;
+}
+
 static void *loop_thread(void *arg)
 {
 	struct loop *loop = arg;

@@ -60,6 +60,12 @@ void loop_stop(struct loop *loop);
 /* Any thread. */
 void loop_quit(struct loop *loop);
 
+/*
+ * On the loop's own thread, and while it does not run: handle what was posted, and what is in
+ * flight. False, and nothing is done, where it has a thread of its own.
+ */
+bool loop_drain(struct loop *loop);
+
 /* Any thread: run `call->fn` on the loop, later. */
 void loop_post(struct loop *loop, struct loop_call *call);
 /* Any other thread: run `fn(arg)` on the running loop and wait until it returned. */

@@ -413,13 +413,16 @@ void virtio_dev_stop(struct virtio_dev *dev)
 
 	pthread_mutex_lock(&dev->lock);
 	reset_locked(dev);
-	while (dev->resetting)
-		pthread_cond_wait(&dev->idle, &dev->lock);
 	used_loop = dev->used_loop;
 	pthread_mutex_unlock(&dev->lock);
+	if (!used_loop || loop_drain(dev->loop))
+		return;
+	pthread_mutex_lock(&dev->lock);
+	while (dev->resetting)
+		pthread_cond_wait(&dev->idle, &dev->lock);
+	pthread_mutex_unlock(&dev->lock);
 	/* The callback in which the reset ended has returned when this has. */
-	if (used_loop)
-		loop_call_wait(dev->loop, nothing, NULL);
+	loop_call_wait(dev->loop, nothing, NULL);
 }
 
 void virtio_dev_destroy(struct virtio_dev *dev)

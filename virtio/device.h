@@ -131,7 +131,10 @@ void virtio_config_changed(struct virtio_dev *dev);
 
 /* Count from now on, which is before the device starts. 0 or -ENOMEM. */
 int virtio_dev_count(struct virtio_dev *dev);
-/* vCPUs are stopped: reset the device and wait until it is idle; the loop is running. */
+/*
+ * vCPUs are stopped: reset the device and wait until it is idle. Its loop is running, or is this
+ * thread's.
+ */
 void virtio_dev_stop(struct virtio_dev *dev);
 /* Accepts NULL. */
 void virtio_dev_destroy(struct virtio_dev *dev);

@@ -130,6 +130,11 @@ void loop_unwatch(struct loop *loop, struct loop_watch *watch)
 		watch->fn = NULL;
 }
 
+bool loop_drain(struct loop *loop)
+{
+	return false;
+}
+
 void loop_call_wait(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
 	fn(arg);

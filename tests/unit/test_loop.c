@@ -53,6 +53,27 @@ static void test_post_then_quit(void **state)
 	}
 }
 
+/* Of one that does not run, by its own thread, as often as that is wanted; of another none. */
+static void test_drain(void **state)
+{
+	unsigned int total = 0;
+	struct loop *other;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		struct counted call = {.call.fn = count_call, .total = &total};
+
+		loop_post(loop, &call.call);
+		assert_true(loop_drain(loop));
+		assert_int_equal(call.runs, 1);
+		assert_true(loop_drain(loop));
+	}
+	assert_int_equal(loop_create("other", &other), 0);
+	assert_int_equal(loop_start(other), 0);
+	assert_false(loop_drain(other));
+	loop_stop(other);
+	loop_destroy(other);
+}
+
 static void test_post_then_stop(void **state)
 {
 	for (int i = 0; i < 200; i++) {
@@ -295,6 +316,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_post_then_quit),
+		TEST(test_drain),
 		TEST(test_post_then_stop),
 		TEST(test_post_threads),
 		TEST(test_post_in_call),
