@@ -6,9 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "cmd/top.h"
@@ -37,13 +35,11 @@ static json_t *read_report(int fd)
 
 json_t *top_ask(const struct run_found *found)
 {
-	const struct timeval patience = {.tv_sec = PATIENCE_S};
-	int fd = run_connect(found), report_fd;
+	int fd = run_connect(found, PATIENCE_S), report_fd;
 	json_t *report = NULL;
 
 	if (fd < 0)
 		return NULL;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	report_fd = receive_fd(fd);
 	close(fd);
 	if (report_fd < 0)

@@ -59,7 +59,11 @@ struct run_reader {
  * files are removed, if we may. 0 or -ENOMEM.
  */
 int run_read(struct run_reader *reader);
-/* Connect to the machine's socket. The file, or -errno: -ENOENT, it has none. */
-int run_connect(const struct run_found *found);
+/*
+ * Connect to the machine's socket. Whatever is done with it, here and later, waits for `seconds`
+ * at most: the machine may have stopped. The file, or -errno: -ENOENT, it has none; -EAGAIN, it
+ * was too late.
+ */
+int run_connect(const struct run_found *found, unsigned int seconds);
 /* Those of one directory; none if it is not there, or not safe to read. */
 int run_read_in(struct run_reader *reader, const char *path);

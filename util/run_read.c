@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "util/own_dir.h"
@@ -131,14 +132,24 @@ int run_read_in(struct run_reader *reader, const char *path)
 	return found ? 0 : -ENOMEM;
 }
 
-int run_connect(const struct run_found *found)
+/* unix(7) waits in connect, too, where too many wait for the other to accept them. */
+static bool set_patience(int fd, unsigned int seconds)
+{
+	const struct timeval patience = {.tv_sec = seconds};
+
+	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0;
+}
+
+int run_connect(const struct run_found *found, unsigned int seconds)
 {
 	struct sockaddr_un address = run_socket_address(found->dir, found->file);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
 
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+	if (set_patience(fd, seconds) &&
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
 	r = -errno;
 	close(fd);

@@ -111,7 +111,7 @@ struct caller {
 
 static void call_it(struct run_reader *reader, const struct run_found *found)
 {
-	CONTAINER_OF(reader, struct caller, reader)->fd = run_connect(found);
+	CONTAINER_OF(reader, struct caller, reader)->fd = run_connect(found, 1);
 }
 
 static int call(void)
@@ -145,6 +145,27 @@ static void can_be_asked(void **state)
 	assert_int_equal(call(), -ECONNREFUSED);
 	run_withdraw(run);
 	assert_int_equal(rmdir(dir), 0); /* nothing is left in it */
+}
+
+/* One that has stopped: as many as may wait for it to accept them do, and the next is not kept. */
+static void nobody_waits_for_ever(void **state)
+{
+	struct run *run = publish();
+	int listening = run_listen(run), fds[64], count = 0;
+	char byte;
+
+	alarm(60);
+	while (count < 64 && (fds[count] = call()) >= 0)
+		count++;
+	assert_in_range(count, 1, 63);
+	assert_int_equal(fds[count], -EAGAIN);
+	assert_int_equal(read(fds[0], &byte, 1), -1);
+	assert_int_equal(errno, EAGAIN);
+	alarm(0);
+	while (count--)
+		close(fds[count]);
+	close(listening);
+	run_withdraw(run);
 }
 
 static pid_t start_machine(void)
@@ -266,6 +287,7 @@ int main(void)
 		TEST(says_since_when),
 		TEST(counts_for_others_to_see),
 		TEST(can_be_asked),
+		TEST(nobody_waits_for_ever),
 		TEST(killed_is_not_listed),
 		TEST(readers_locks_do_not_count),
 		TEST(survives_a_limit),
