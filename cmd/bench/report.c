@@ -179,27 +179,57 @@ static const char *verdict(const struct figures *a, const struct figures *b)
 	return "";
 }
 
-static void compare_entry(const json_t *entry, const json_t *after)
+static void print_median(bool known, const struct figures *figures)
 {
-	const json_t *name = json_object_get(entry, "name"), *other;
-	char before_text[32], after_text[32];
-	struct figures a, b;
+	char text[32];
 
-	if (!json_is_string(name) || !get_figures(entry, &a))
-		return;
-	other = find(after, json_string_value(name));
-	print_padded(json_string_value(name), NAME_COLUMNS);
-	if (!other || !get_figures(other, &b)) {
-		printf(" %10s %10s\n", number(a.median, before_text, sizeof(before_text)), "-");
-		return;
-	}
-	printf(" %10s %10s ", number(a.median, before_text, sizeof(before_text)),
-	       number(b.median, after_text, sizeof(after_text)));
-	print_padded(a.unit, 6);
-	printf("%6.2f  %s\n", b.median / a.median, verdict(&a, &b));
+	printf(" %10s", known ? number(figures->median, text, sizeof(text)) : "-");
 }
 
-/* What differs between two manifests makes figures differ. */
+/* Either may be NULL, or without figures: it was not measured there. */
+static void compare_entries(const char *name, const json_t *before, const json_t *after)
+{
+	struct figures a, b;
+	bool has_a = get_figures(before, &a), has_b = get_figures(after, &b);
+
+	print_padded(name, NAME_COLUMNS);
+	print_median(has_a, &a);
+	print_median(has_b, &b);
+	putchar(' ');
+	print_padded(has_a ? a.unit : b.unit, 6);
+	if (has_a && has_b)
+		printf("%6.2f  %s", b.median / a.median, verdict(&a, &b));
+	putchar('\n');
+}
+
+/* In the order of `before`; then what `after` alone has. */
+static void compare_results(const json_t *before, const json_t *after)
+{
+	const json_t *entry;
+	const char *name;
+	size_t i;
+
+	printf("%-*s %10s %10s %-6s%6s\n", NAME_COLUMNS, "", "before", "after", "", "ratio");
+	json_array_foreach(json_object_get(before, "results"), i, entry) {
+		name = json_string_value(json_object_get(entry, "name"));
+		if (name)
+			compare_entries(name, entry, find(after, name));
+	}
+	json_array_foreach(json_object_get(after, "results"), i, entry) {
+		name = json_string_value(json_object_get(entry, "name"));
+		if (name && !find(before, name))
+			compare_entries(name, NULL, entry);
+	}
+}
+
+static void say_another(const char *what, const char *key)
+{
+	printf("! another ");
+	print_clean(key);
+	printf(" (%s)\n", what);
+}
+
+/* What differs between two manifests, or is in one alone, makes figures differ. */
 static void compare_objects(const char *what, const json_t *a, const json_t *b)
 {
 	const char *key;
@@ -210,27 +240,28 @@ static void compare_objects(const char *what, const json_t *a, const json_t *b)
 
 		if (json_is_object(value))
 			compare_objects(what, value, other);
-		else if (!other || !json_equal(value, (json_t *)other)) {
-			printf("! another ");
-			print_clean(key);
-			printf(" (%s)\n", what);
-		}
+		else if (!other || !json_equal(value, (json_t *)other))
+			say_another(what, key);
+	}
+	json_object_foreach((json_t *)b, key, value) {
+		if (json_object_get(a, key))
+			continue;
+		if (json_is_object(value))
+			compare_objects(what, NULL, value);
+		else
+			say_another(what, key);
 	}
 }
 
 int bench_compare(const char *before, const char *after)
 {
-	json_t *a = load(before), *b = a ? load(after) : NULL, *entry;
-	size_t i;
+	json_t *a = load(before), *b = a ? load(after) : NULL;
 
 	if (b) {
 		compare_objects("host", json_object_get(a, "host"), json_object_get(b, "host"));
 		compare_objects("options", json_object_get(a, "options"),
 				json_object_get(b, "options"));
-		printf("%-*s %10s %10s %-6s%6s\n", NAME_COLUMNS, "", "before", "after", "",
-		       "ratio");
-		json_array_foreach(json_object_get(a, "results"), i, entry)
-			compare_entry(entry, b);
+		compare_results(a, b);
 	}
 	json_decref(a);
 	json_decref(b);

@@ -63,6 +63,10 @@ def entry(name, median, spread=0.1, more=False):
             "low": median * (1 - spread), "median": median, "high": median * (1 + spread)}
 
 
+def skipped(name):
+    return {"name": name, "unit": "ns", "more-is-better": False, "samples": 0, "why": "not here"}
+
+
 def usage(host):
     host.refused(2, ["--rounds 0", "1 to 1000"], "--rounds", "0")
     host.refused(2, ["--seconds x"], "--seconds", "x")
@@ -92,19 +96,36 @@ def guests(host):
 
 def compare(host):
     before = host.file("a", results=[entry("one", 100), entry("two", 100), entry("three", 100),
-                                     entry("four", 100, more=True), entry("gone", 5)])
-    after = host.file("b", results=[entry("one", 50), entry("two", 105), entry("three", 200),
-                                    entry("four", 300, more=True), entry("new", 5)])
+                                     entry("four", 100, more=True), entry("gone", 5),
+                                     skipped("five"), entry("six", 7), skipped("seven")])
+    after = host.file("b", results=[entry("new", 5), entry("one", 50), entry("two", 105),
+                                    entry("three", 200), entry("four", 300, more=True),
+                                    entry("five", 9, more=True), skipped("six"),
+                                    skipped("seven")])
     out = host.ok("compare", before, after).out
     check(re.search(r"^one +100 +50\.0 +ns +0\.50 +better$", out, re.MULTILINE), out)
     check(re.search(r"^two +100 +105 +ns +1\.05 *$", out, re.MULTILINE), out)
     check(re.search(r"^three +100 +200 +ns +2\.00 +worse$", out, re.MULTILINE), out)
     check(re.search(r"^four +100 +300 +/s +3\.00 +better$", out, re.MULTILINE), out)
-    check(re.search(r"^gone +5\.00 +-$", out, re.MULTILINE), out)
+    check(re.search(r"^gone +5\.00 +- ns *$", out, re.MULTILINE), out)
+    check(re.search(r"^five +- +9\.00 /s *$", out, re.MULTILINE), out)
+    check(re.search(r"^six +7\.00 +- ns *$", out, re.MULTILINE), out)
+    check(re.search(r"^seven +- +- ns *$", out, re.MULTILINE), out)
+    check(re.search(r"^new +- +5\.00 ns *$", out, re.MULTILINE), out)
+    check([line.split()[0] for line in out.splitlines()[1:]] == [
+        "one", "two", "three", "four", "gone", "five", "six", "seven", "new"], out)
     check("!" not in out, out)
     other = host.file("c", host={"kernel": "6.12", "looks": {"SMT": "0"}}, results=[])
     out = host.ok("compare", before, other).out
     check("another kernel" in out and "another SMT" in out, out)
+    # What is in one of the two alone, either way round, within an object or with it.
+    more = host.file("d", host={**HEAD["host"], "name": "box",
+                                "looks": {**HEAD["host"]["looks"], "nested": "1"},
+                                "numa": {"nodes": 2}}, results=[])
+    for pair in ((before, more), (more, before)):
+        out = host.ok("compare", *pair).out
+        names = re.findall(r"^! another (\w+) \(host\)$", out, re.MULTILINE)
+        check(sorted(names) == ["name", "nested", "nodes"], out)
 
 
 def compare_odd(host):
