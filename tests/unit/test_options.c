@@ -73,6 +73,18 @@ static void test_help(void **state)
 	assert_int_equal(parse("--mem|1G|--help|--bogus"), OPTIONS_HELP);
 }
 
+/* Each is a program, minivmm-WORD (meson.build). */
+static void test_help_has_commands(void **state)
+{
+	static const char *const words[] = {"disk", "net", "bridge", "bench", "top"};
+	char line[32];
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		snprintf(line, sizeof(line), "       minivmm %s ", words[i]);
+		assert_non_null(strstr(options_help, line));
+	}
+}
+
 /* The help names all there is, and nothing else. */
 static void test_help_is_true(void **state)
 {
@@ -446,6 +458,7 @@ int main(void)
 		TEST(test_defaults),
 		TEST(test_all),
 		TEST(test_help),
+		TEST(test_help_has_commands),
 		TEST(test_help_is_true),
 		TEST(test_mem),
 		TEST(test_mem_pages),
