@@ -2,12 +2,14 @@
 """Processors, serial port, power and reset."""
 
 import ctypes
+import json
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import time
+import xml.etree.ElementTree
 
 from cases import Failure, Skip, check
 
@@ -275,6 +277,89 @@ def memory_use(host):
         stop(process)
 
 
+def svg_events(path):
+    """The names of the events in a picture, from the top."""
+    try:
+        root = xml.etree.ElementTree.parse(path).getroot()
+    except xml.etree.ElementTree.ParseError as error:
+        raise Failure(f"not XML ({error}): {path.read_text()}") from None
+    texts = root.findall("{http://www.w3.org/2000/svg}text")
+    return [text.text for text in texts if text.get("class") is None]
+
+
+def in_order(events, expected):
+    """All of `expected` are there, in their order, each once."""
+    check([event for event in events if event in expected] == expected, events)
+
+
+BOOT = ["memory and vCPUs are made", "devices are made", "the kernel is loaded",
+        "vCPU 0 enters the guest", "vCPU 0's first exit"]
+END = ["vCPUs are stopped", "all is given back"]
+
+
+def timeline_svg(host):
+    """A picture in the end, with the other processor where one is woken."""
+    path = host.tmp / "t.svg"
+    for guest, cpus, woken in (("hello", 2, []), ("smp", 2, ["vCPU 1 is woken"])):
+        host.passes(guest, "--cpus", cpus, f"--timeline={path}", cmdline=f"cpus={cpus}",
+                    messages=True)
+        events = svg_events(path)
+        in_order(events, ["exec", "KVM is open", "files, disks and networks are open", *BOOT,
+                          "console: first byte", "console: first line", "the guest powers off",
+                          *END])
+        in_order(events, ["vCPU 0 enters the guest", *woken, "the guest powers off"])
+        check([event for event in events if "is woken" in event] == woken, events)
+
+
+def run_twice(host, path):
+    """A guest that reboots once, with a timeline in the file; what minivmm says."""
+    process = host.start("echo", f"--timeline={path}")
+    try:
+        for line in (b"reboot\n", b"end\n"):
+            wait_for(process, b"ready\n")
+            process.stdin.write(line)
+            process.stdin.flush()
+        wait_for(process, b"PASS\n")
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+        return process.stderr.read().decode()
+    finally:
+        stop(process)
+
+
+def timeline_reboot(host):
+    """Of two boots, a line of JSON each, and a picture of the second; the first is longer."""
+    path = host.tmp / "t.json"
+    said = run_twice(host, path)
+    first, second = [json.loads(line)["events"] for line in path.read_text().splitlines()]
+    in_order([event["event"] for event in first], ["exec", *BOOT, "the guest resets", *END])
+    in_order([event["event"] for event in second], [*BOOT, "the guest powers off", *END])
+    check("exec" not in [event["event"] for event in second], second)
+    times = [event["ns"] for event in first + second]
+    check(times[0] == 0 and times == sorted(times), times)
+    check(said.count("vCPU 0 enters the guest\n") == 2, said)
+    path = host.tmp / "t.svg"
+    run_twice(host, path)
+    events = svg_events(path)
+    in_order(events, [*BOOT, "the guest powers off", *END])
+    check("exec" not in events, events)
+
+
+def usr1_without_stats(host):
+    """Asked for what is not counted, minivmm says so, and the guest goes on."""
+    process = host.start("echo")
+    try:
+        wait_for(process, b"ready\n")
+        process.send_signal(signal.SIGUSR1)
+        still_here(process)
+        process.stdin.write(b"end\n")
+        process.stdin.flush()
+        check(process.wait(READ_TIMEOUT_S) == 0, "status")
+        said = process.stderr.read().decode()
+        check(said == "minivmm: nothing is counted (start with --stats)\n", said)
+    finally:
+        stop(process)
+
+
 CASES = {
     "hello": hello,
     "smp-1": smp_1,
@@ -292,4 +377,7 @@ CASES = {
     "power-button-reboot": power_button_reboot,
     "quit-meets-reset": quit_meets_reset,
     "signal-before-start": signal_before_start,
+    "timeline-reboot": timeline_reboot,
+    "timeline-svg": timeline_svg,
+    "usr1-without-stats": usr1_without_stats,
 }
