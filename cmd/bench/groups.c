@@ -22,6 +22,7 @@ static const struct bench_job irqs[] = {
 	{"exit: RDMSR, to KVM", "msr", BENCH_NS, false},
 	{"IPI to a busy vCPU", "ipi-busy", BENCH_NS, false},
 	{"IPI to a halted vCPU", "ipi-halted", BENCH_NS, false},
+	{"irqfd, to a busy vCPU", "irqfd", BENCH_NS, false},
 	{"timer: late by", "timer", BENCH_NS, false},
 };
 
