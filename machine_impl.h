@@ -2,6 +2,7 @@
 /* Inside the machine: what machine.c (the board) and the other machine_*.c share. */
 #pragma once
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -43,7 +44,7 @@ struct nic {
 struct machine {
 	const struct machine_config *config;
 	struct kvm kvm;
-	unsigned int *pins; /* each vCPU's processor, or NULL */
+	cpu_set_t *pins; /* where each vCPU may run, or NULL */
 	struct loop *loop;
 	struct console *console;
 	struct boot *boot;

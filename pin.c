@@ -2,7 +2,6 @@
 #include "pin.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,11 +112,26 @@ static int pin_io(const struct pin_options *options, const unsigned int *vcpus, 
 	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
 }
 
-int pin_threads(const struct pin_options *options, unsigned int count, unsigned int threads,
-		unsigned int **out)
+/* Without a list they stay where we were started: this thread, which makes theirs, may move. */
+static cpu_set_t *vcpu_sets(const unsigned int *vcpus, unsigned int count,
+			    const cpu_set_t *allowed)
 {
-	unsigned int *cpus = NULL;
-	cpu_set_t allowed;
+	cpu_set_t *sets = calloc(count, sizeof(*sets));
+
+	for (unsigned int i = 0; sets && i < count; i++) {
+		if (vcpus)
+			CPU_SET(vcpus[i], &sets[i]);
+		else
+			sets[i] = *allowed;
+	}
+	return sets;
+}
+
+int pin_threads(const struct pin_options *options, unsigned int count, unsigned int threads,
+		cpu_set_t **out)
+{
+	unsigned int cpus[CPU_SETSIZE];
+	cpu_set_t allowed, *sets;
 	int r = 0;
 
 	*out = NULL;
@@ -128,18 +142,18 @@ int pin_threads(const struct pin_options *options, unsigned int count, unsigned 
 		log_error("--pin: cannot tell which processors are ours: %s", strerror(-r));
 		return r;
 	}
-	if (options->vcpus) {
-		cpus = calloc(CPU_SETSIZE, sizeof(*cpus));
-		if (!cpus)
-			return -ENOMEM;
+	if (options->vcpus)
 		r = vcpu_list(options, count, threads > 1, &allowed, cpus);
-	}
-	if (r >= 0)
-		r = pin_io(options, cpus, count, &allowed);
+	if (r < 0)
+		return r;
+	sets = vcpu_sets(options->vcpus ? cpus : NULL, count, &allowed);
+	if (!sets)
+		return -ENOMEM;
+	r = pin_io(options, cpus, count, &allowed);
 	if (r < 0) {
-		free(cpus);
+		free(sets);
 		return r;
 	}
-	*out = cpus;
+	*out = sets;
 	return 0;
 }

@@ -355,14 +355,10 @@ static void *vcpu_main(void *arg)
 
 static void pin(const struct vcpu *vcpu, pthread_attr_t *attr)
 {
-	const unsigned int *pins = vcpu->vm->pins;
-	cpu_set_t set;
+	const cpu_set_t *pins = vcpu->vm->pins;
 
-	if (!pins)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET(pins[vcpu->index], &set);
-	pthread_attr_setaffinity_np(attr, sizeof(set), &set);
+	if (pins)
+		pthread_attr_setaffinity_np(attr, sizeof(*pins), &pins[vcpu->index]);
 }
 
 int vcpu_count(struct vcpu *vcpu)

@@ -2,6 +2,7 @@
 /* A virtual machine: its memory, buses, interrupts and processors. No device is named here. */
 #pragma once
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,9 +27,9 @@ enum vm_end {
 struct vm_options {
 	struct mem_options mem;
 	struct topology cpus;
-	const unsigned int *pins; /* the host's processor for each, or NULL */
-	bool no_idle_exits;       /* an idle vCPU keeps its processor: KVM_CAP_X86_DISABLE_EXITS */
-	bool has_halt_poll;       /* how long KVM looks for work before an idle vCPU sleeps: */
+	const cpu_set_t *pins; /* the host's processors for each; NULL: those of its starter */
+	bool no_idle_exits;    /* an idle vCPU keeps its processor: KVM_CAP_X86_DISABLE_EXITS */
+	bool has_halt_poll;    /* how long KVM looks for work before an idle vCPU sleeps: */
 	unsigned int halt_poll_us;
 };
 
@@ -41,7 +42,7 @@ struct vm {
 	struct irq irq;
 	struct topology topology;
 	unsigned int ncpus; /* of `topology` */
-	const unsigned int *pins;
+	const cpu_set_t *pins;
 	struct vcpu *vcpus;
 	int end_fd;       /* eventfd: readable once `end` is set */
 	atomic_int end;   /* enum vm_end; the first one stays */

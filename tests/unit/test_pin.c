@@ -72,7 +72,7 @@ static void test_lists(void **state)
 
 static void test_nothing_asked(void **state)
 {
-	unsigned int *cpus = (void *)1;
+	cpu_set_t *cpus = (void *)1;
 
 	assert_int_equal(pin_threads(&(struct pin_options){0}, 4, 1, &cpus), 0);
 	assert_null(cpus);
@@ -87,12 +87,16 @@ static void test_auto(void **state)
 
 	for (int n = 1; n <= count; n++) {
 		cpu_set_t left = ours;
-		unsigned int *cpus;
+		cpu_set_t *cpus;
 
 		assert_int_equal(pin_threads(&options, (unsigned int)n, n % 2 + 1, &cpus), 0);
 		for (int i = 0; i < n; i++) {
-			assert_true(CPU_ISSET(cpus[i], &left));
-			CPU_CLR(cpus[i], &left);
+			cpu_set_t both;
+
+			assert_int_equal(CPU_COUNT(&cpus[i]), 1);
+			CPU_AND(&both, &cpus[i], &left);
+			assert_true(CPU_EQUAL(&both, &cpus[i]));
+			CPU_XOR(&left, &left, &cpus[i]);
 		}
 		assert_true(runs_on(n < count ? &left : &ours));
 		free(cpus);
@@ -100,36 +104,52 @@ static void test_auto(void **state)
 	}
 }
 
+static bool is_alone(const cpu_set_t *set, unsigned int cpu)
+{
+	return CPU_COUNT(set) == 1 && CPU_ISSET(cpu, set);
+}
+
 static void test_said(void **state)
 {
 	struct pin_options options;
-	unsigned int *cpus;
-	char vcpus[20], io[20];
-	cpu_set_t expected;
+	cpu_set_t *cpus;
+	char vcpus[20];
 
 	if (CPU_COUNT(&ours) < 2)
 		skip();
 	snprintf(vcpus, sizeof(vcpus), "%u+%u", nth_of_ours(1), nth_of_ours(0));
-	snprintf(io, sizeof(io), "%u", nth_of_ours(1));
 	options = (struct pin_options){vcpus, NULL};
 	assert_int_equal(pin_threads(&options, 2, 1, &cpus), 0);
-	assert_int_equal(cpus[0], nth_of_ours(1));
-	assert_int_equal(cpus[1], nth_of_ours(0));
+	assert_true(is_alone(&cpus[0], nth_of_ours(1)));
+	assert_true(is_alone(&cpus[1], nth_of_ours(0)));
 	assert_true(runs_on(&ours));
 	free(cpus);
+}
 
-	options = (struct pin_options){NULL, io};
+/* What is said of the others is not for the vCPUs, whose threads are made by this one. */
+static void test_io_alone(void **state)
+{
+	struct pin_options options = {0};
+	cpu_set_t *cpus, now;
+	char io[20];
+
+	if (CPU_COUNT(&ours) < 2)
+		skip();
+	snprintf(io, sizeof(io), "%u", nth_of_ours(1));
+	options.io = io;
 	assert_int_equal(pin_threads(&options, 2, 1, &cpus), 0);
-	assert_null(cpus);
-	CPU_ZERO(&expected);
-	CPU_SET(nth_of_ours(1), &expected);
-	assert_true(runs_on(&expected));
+	assert_non_null(cpus);
+	for (int i = 0; i < 2; i++)
+		assert_true(CPU_EQUAL(&cpus[i], &ours));
+	free(cpus);
+	assert_int_equal(sched_getaffinity(0, sizeof(now), &now), 0);
+	assert_true(is_alone(&now, nth_of_ours(1)));
 }
 
 static void check_refused(const char *vcpus, const char *io, unsigned int count, const char *why)
 {
 	const struct pin_options options = {vcpus, io};
-	unsigned int *cpus;
+	cpu_set_t *cpus;
 
 	caught_begin();
 	assert_true(pin_threads(&options, count, 1, &cpus) < 0);
@@ -156,6 +176,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_nothing_asked, restore),
 		cmocka_unit_test_teardown(test_auto, restore),
 		cmocka_unit_test_teardown(test_said, restore),
+		cmocka_unit_test_teardown(test_io_alone, restore),
 		cmocka_unit_test_teardown(test_refused, restore),
 	};
 
