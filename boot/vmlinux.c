@@ -13,7 +13,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "util/util.h"
 #include "vmm/mem.h"
@@ -142,7 +141,7 @@ int vmlinux_load(const struct vmlinux *kernel, const struct mem *mem, uint64_t g
 		return -EFAULT;
 	/* Into huge pages, so that there is less to fault in. A mapped file has small ones, and the
 	 * kernel patches most of its text when it starts: that made a boot some per cent longer. */
-	madvise(image, kernel->span, MADV_HUGEPAGE);
+	mem_want_huge(mem, gpa, kernel->span);
 	for (unsigned int i = 0; i < kernel->count; i++) {
 		const struct elf_segment *seg = &kernel->segments[i];
 		uint8_t *to = image + (seg->gpa - kernel->link_gpa);

@@ -35,6 +35,7 @@ int mem_init(struct mem *mem, const struct mem_options *options)
 	uint64_t low = MIN(options->len_bytes, LAYOUT_LOW_RAM_MAX);
 	int r;
 
+	mem->pages = options->pages;
 	mem->count = 0;
 	r = add_region(mem, options, 0, low);
 	if (r == 0 && options->len_bytes > low)

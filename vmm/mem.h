@@ -18,17 +18,18 @@ struct mem_region {
 	int fd; /* a memfd, or -1 */
 };
 
-struct mem {
-	unsigned int count;
-	struct mem_region regions[MEM_REGIONS_MAX];
-};
-
 enum mem_pages {
 	MEM_PAGES_AUTO, /* transparent huge pages, but for small guests, if the host has them */
 	MEM_PAGES_OFF,  /* small pages alone */
 	MEM_PAGES_THP,  /* transparent huge pages, wherever they fit */
 	MEM_PAGES_2M,   /* from the host's pool of huge pages, as these: */
 	MEM_PAGES_1G,
+};
+
+struct mem {
+	enum mem_pages pages; /* as asked for */
+	unsigned int count;
+	struct mem_region regions[MEM_REGIONS_MAX];
 };
 
 struct mem_options {
@@ -56,6 +57,9 @@ void mem_finish(struct mem *mem);
  * time: copy, check the copy, use the copy.
  */
 void *mem_at(const struct mem *mem, uint64_t gpa, uint64_t len_bytes);
+
+/* All of this RAM is about to be written, soonest in huge pages; unless these are off. */
+void mem_want_huge(const struct mem *mem, uint64_t gpa, uint64_t len_bytes);
 
 /* Copy in or out. 0 or -EFAULT. */
 int mem_read(const struct mem *mem, uint64_t gpa, void *buf, size_t len_bytes);

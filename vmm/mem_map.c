@@ -156,6 +156,14 @@ static void advise(const struct mem_options *options, uint8_t *hva, uint64_t len
 		madvise(hva + SMALL_GUEST, len_bytes - SMALL_GUEST, MADV_HUGEPAGE);
 }
 
+void mem_want_huge(const struct mem *mem, uint64_t gpa, uint64_t len_bytes)
+{
+	void *hva = mem_at(mem, gpa, len_bytes);
+
+	if (hva && mem->pages != MEM_PAGES_OFF)
+		madvise(hva, len_bytes, MADV_HUGEPAGE);
+}
+
 static int bind_node(unsigned int node, void *hva, uint64_t len_bytes)
 {
 	unsigned long mask[NODES_MAX / (8 * sizeof(unsigned long))] = {0};

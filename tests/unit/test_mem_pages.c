@@ -14,29 +14,10 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/smaps.h"
 #include "util/util.h"
 
 #define LEN MIB(8)
-
-/* The number behind `key` of the mapping that holds `at`, in KiB; or its flags, if it has `flag`. */
-static long smaps(const void *at, const char *key, const char *flag)
-{
-	FILE *file = fopen("/proc/self/smaps", "re");
-	unsigned long long start, end;
-	bool inside = false;
-	long found = -1;
-	char line[512];
-
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%llx-%llx ", &start, &end) == 2)
-			inside = (uintptr_t)at >= start && (uintptr_t)at < end;
-		else if (inside && strncmp(line, key, strlen(key)) == 0)
-			found = flag ? !!strstr(line, flag) : strtol(line + strlen(key), NULL, 10);
-	}
-	fclose(file);
-	return found;
-}
 
 static void test_prefault(void **state)
 {
@@ -85,18 +66,6 @@ static void test_shared(void **state)
 	}
 }
 
-static bool host_has_thp(const char *path)
-{
-	char modes[128] = "";
-	FILE *file = fopen(path, "re");
-
-	if (file) {
-		assert_non_null(fgets(modes, sizeof(modes), file));
-		fclose(file);
-	}
-	return *modes && !strstr(modes, "[never]") && !strstr(modes, "[deny]");
-}
-
 static void check_thp(const char *path, bool shared)
 {
 	const struct mem_options options = {
@@ -134,6 +103,28 @@ static void test_thp_unasked(void **state)
 	if (has)
 		assert_int_equal(smaps(mem.regions[0].hva, "VmFlags:", " nh"), 1);
 	mem_finish(&mem);
+}
+
+/* What is written at once is asked for in them, but not where none were wished. */
+static void test_thp_wanted(void **state)
+{
+	static const enum mem_pages pages[] = {MEM_PAGES_AUTO, MEM_PAGES_OFF};
+
+	if (!host_has_thp("/sys/kernel/mm/transparent_hugepage/enabled"))
+		skip();
+	for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+		const struct mem_options options = {.len_bytes = LEN, .pages = pages[i]};
+		bool is_wanted = pages[i] != MEM_PAGES_OFF;
+		struct mem mem;
+
+		assert_int_equal(mem_init(&mem, &options), 0);
+		mem_want_huge(&mem, MIB(2), MIB(4));
+		mem_want_huge(&mem, LEN, MIB(4)); /* no RAM: nothing */
+		assert_int_equal(smaps(mem.regions[0].hva, "VmFlags:", " hg"), 0);
+		assert_int_equal(smaps(mem.regions[0].hva + MIB(2), "VmFlags:", " hg"), is_wanted);
+		assert_int_equal(smaps(mem.regions[0].hva + MIB(6), "VmFlags:", " hg"), 0);
+		mem_finish(&mem);
+	}
 }
 
 static void test_thp(void **state)
@@ -214,6 +205,7 @@ int main(void)
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_thp),
 		cmocka_unit_test(test_thp_unasked),
+		cmocka_unit_test(test_thp_wanted),
 		cmocka_unit_test(test_too_few_huge_pages),
 		cmocka_unit_test(test_huge_pages),
 		cmocka_unit_test(test_node),
