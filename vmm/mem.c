@@ -7,6 +7,7 @@
 #include "util/util.h"
 #include "vmm/layout.h"
 #include "vmm/mem_map.h"
+#include "vmm/mem_room.h"
 
 static int add_region(struct mem *mem, const struct mem_options *options, uint64_t gpa,
 		      uint64_t len_bytes)
@@ -37,7 +38,9 @@ int mem_init(struct mem *mem, const struct mem_options *options)
 
 	mem->pages = options->pages;
 	mem->count = 0;
-	r = add_region(mem, options, 0, low);
+	r = mem_room_check(options, "");
+	if (r == 0)
+		r = add_region(mem, options, 0, low);
 	if (r == 0 && options->len_bytes > low)
 		r = add_region(mem, options, LAYOUT_HIGH_RAM_BASE, options->len_bytes - low);
 	if (r < 0)

@@ -1,56 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What `minivmm bench` says about a host, which is a folder here. */
-#include <errno.h>
-#include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-
-#include <cmocka.h>
 
 #include "cmd/bench/lint.h"
 
-static char root[] = "/tmp/minivmm-lint-XXXXXX";
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	strcpy(root + strlen(root) - 6, "XXXXXX");
-	return mkdtemp(root) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* A file of the host, and the folders it is in. */
-static void put(const char *path, const char *text)
-{
-	char full[512];
-	FILE *file;
-
-	snprintf(full, sizeof(full), "%s%s", root, path);
-	for (char *slash = strchr(full + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		assert_true(mkdir(full, 0755) == 0 || errno == EEXIST);
-		*slash = '/';
-	}
-	file = fopen(full, "we");
-	assert_non_null(file);
-	fputs(text, file);
-	fclose(file);
-}
+#include "tests/unit/fake_root.h"
 
 static const struct lint_finding *find(const struct lint *lint, const char *name)
 {
@@ -151,10 +105,10 @@ static void test_odd_host(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_nothing_to_see, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_slow_host, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_good_host, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_odd_host, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_to_see, root_setup, root_teardown),
+		cmocka_unit_test_setup_teardown(test_slow_host, root_setup, root_teardown),
+		cmocka_unit_test_setup_teardown(test_good_host, root_setup, root_teardown),
+		cmocka_unit_test_setup_teardown(test_odd_host, root_setup, root_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
