@@ -184,27 +184,10 @@ static int bind_node(unsigned int node, void *hva, uint64_t len_bytes)
 	return -EINVAL;
 }
 
-/* Else the kernel would go and look for memory among its processes, ours first. */
-static bool is_available(uint64_t len_bytes)
+static int prefault(void *hva, uint64_t len_bytes)
 {
-	FILE *file = fopen("/proc/meminfo", "re");
-	unsigned long long kib = 0;
-	bool known = false;
-	char line[128];
+	int r = madvise(hva, len_bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
 
-	while (file && !known && fgets(line, sizeof(line), file))
-		known = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
-	if (file)
-		fclose(file);
-	return !known || len_bytes >> 10 <= kib;
-}
-
-static int prefault(const struct mem_options *options, void *hva, uint64_t len_bytes)
-{
-	int r = -ENOMEM;
-
-	if (is_hugetlb(options) || is_available(len_bytes))
-		r = madvise(hva, len_bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
 	if (r == -EINVAL)
 		log_error("--mem prefault: needs Linux 5.14");
 	else if (r < 0)
@@ -229,7 +212,7 @@ int mem_map(const struct mem_options *options, struct mem_region *region)
 	if (r == 0 && options->has_node)
 		r = bind_node(options->node, region->hva, region->len_bytes);
 	if (r == 0 && options->prefault)
-		r = prefault(options, region->hva, region->len_bytes);
+		r = prefault(region->hva, region->len_bytes);
 	if (r < 0)
 		mem_unmap(region);
 	return r;

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-/* The number behind `key` of the mapping that holds `at`, in KiB; or its flags, if it has `flag`. */
+/* The number behind `key` of the mapping that holds `at`, in KiB; or whether it has `flag`. */
 static inline long smaps(const void *at, const char *key, const char *flag)
 {
 	FILE *file = fopen("/proc/self/smaps", "re");
