@@ -19,12 +19,22 @@
 _Static_assert(MACHINE_DISK_BPS_MIN >= BLK_LIMIT_BYTES_MIN &&
 	       MACHINE_DISK_RATE_MAX <= BLK_LIMIT_MAX, "iops= and bps=");
 
+/* Where all of it has to be there from the beginning, it is refused later. */
+static void warn_of_size(const struct mem_options *mem)
+{
+	bool is_set_aside = mem->prefault || mem_page_bytes(mem->pages) > 4096;
+	struct sysinfo info;
+
+	if (!is_set_aside && sysinfo(&info) == 0 &&
+	    mem->len_bytes > (uint64_t)info.totalram * info.mem_unit)
+		log_warn("--mem: more memory than this host has; the guest may be killed for it");
+}
+
 static int check_size(const struct machine *machine)
 {
 	const struct machine_config *config = machine->config;
 	unsigned int ncpus = topology_count(&config->vm.cpus);
 	unsigned int bits = cpuid_phys_bits(machine->kvm.cpuid);
-	struct sysinfo info;
 
 	if (ncpus > machine->kvm.max_vcpus) {
 		log_error("--cpus %u: KVM on this host allows at most %u", ncpus,
@@ -42,9 +52,7 @@ static int check_size(const struct machine *machine)
 			  (unsigned long long)(config->vm.mem.len_bytes >> 20), bits);
 		return -EINVAL;
 	}
-	if (sysinfo(&info) == 0 &&
-	    config->vm.mem.len_bytes > (uint64_t)info.totalram * info.mem_unit)
-		log_warn("--mem: more memory than this host has; the guest may be killed for it");
+	warn_of_size(&config->vm.mem);
 	return 0;
 }
 

@@ -45,51 +45,6 @@ def smp_288(host):
     smp(host, 288)
 
 
-def threads(pid):
-    """Name and processors of each thread, as far as it still is there."""
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            status = (task / "status").read_text()
-        except OSError:
-            continue
-        found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        yield found["Name"], found["Cpus_allowed_list"]
-
-
-def pinned(host, vcpus, others, *options):
-    """Two vCPUs, and all other threads of ours, run where they should."""
-    process = host.start("echo", "--cpus", 2, "--disk", host.disk("pin.raw", 1 << 20), *options)
-    try:
-        wait_for(process, b"ready\n")
-        for _ in range(50):
-            where = dict(threads(process.pid))
-            if "vcpu1" in where:
-                break
-            time.sleep(0.1)
-        for name, expected in zip(("vcpu0", "vcpu1"), vcpus):
-            check(where.get(name) == expected, f"{options}: {name}: {where}")
-        for name in ("minivmm", "disk0", "rng0"):
-            check(where.get(name) == others, f"{options}: {name}: {where}")
-        process.stdin.write(b"end\n")
-        process.stdin.flush()
-        check(process.wait(READ_TIMEOUT_S) == 0, "status")
-        check(process.stderr.read() == b"", "messages")
-    finally:
-        stop(process)
-
-
-def pin(host):
-    ours = sorted(os.sched_getaffinity(0))
-    if len(ours) < 2:
-        raise Skip("one processor: nothing to tell apart")
-    first, second = map(str, ours[:2])
-    (_, everywhere), = threads(os.getpid())
-    pinned(host, [everywhere] * 2, everywhere)
-    pinned(host, [everywhere] * 2, first, "--pin", f"io={first}")
-    pinned(host, [second, first], everywhere, "--pin", f"{second}+{first}")
-    pinned(host, [second, first], second, "--pin", f"{second}+{first},io={second}")
-
-
 def reset_no_reboot(host):
     for how, name in enumerate(RESETS):
         result = host.run("reset", "--no-reboot", cmdline=f"how={how}")
@@ -411,7 +366,6 @@ CASES = {
     "smp-4": smp_4,
     "smp-88": smp_88,
     "smp-288": smp_288,
-    "pin": pin,
     "reset-no-reboot": reset_no_reboot,
     "reset-reboots": reset_reboots,
     "echo": echo,

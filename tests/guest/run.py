@@ -15,14 +15,15 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 
 import cases_disk
 import cases_edge
+import cases_host
 import cases_machine
 import cases_net
 import cases_pci
 import cases_refusals
 import harness
 
-CASES = {**cases_disk.CASES, **cases_edge.CASES, **cases_machine.CASES, **cases_net.CASES,
-         **cases_pci.CASES, **cases_refusals.CASES}
+CASES = {**cases_disk.CASES, **cases_edge.CASES, **cases_host.CASES,
+         **cases_machine.CASES, **cases_net.CASES, **cases_pci.CASES, **cases_refusals.CASES}
 
 
 if __name__ == "__main__":
