@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Where and how the guest runs on this host: processors; and what there is not."""
+"""Where and how the guest runs on this host: processors, pages, idling; and what there is not."""
 
 import os
 import pathlib
 import time
 
 from cases import Skip, check
-from cases_machine import READ_TIMEOUT_S, stop, wait_for
+from cases_machine import READ_TIMEOUT_S, mappings, stop, wait_for
 from cases_refusals import FAILED, MIB, refused
 
+RAM_KIB = 128 << 10
+THP = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 POOLS = pathlib.Path("/sys/kernel/mm/hugepages")
+NODE0 = pathlib.Path("/sys/devices/system/node/node0")
 
 
 def end(process):
@@ -65,6 +68,83 @@ def pin(host):
     pinned(host, [first, second], both, "--pin", "auto")
 
 
+def ram(pid):
+    """The mappings of the guest's memory, which may be of two kinds of page."""
+    found = [m for m in mappings(pid) if m["Size"] in (RAM_KIB, 112 << 10, 16 << 10)]
+    check(sum(m["Size"] for m in found) == RAM_KIB, found)
+    return found
+
+
+def with_memory(host, options, look):
+    process = host.start("echo", "--mem", f"{RAM_KIB >> 10}M,{options}")
+    try:
+        wait_for(process, b"ready\n")
+        look(process.pid)
+        end(process)
+    finally:
+        stop(process)
+
+
+def rss_kib(pid):
+    return sum(m["Rss"] for m in ram(pid))
+
+
+def huge_kib(pid):
+    return sum(m["AnonHugePages"] for m in ram(pid))
+
+
+def memory_pages(host):
+    """Transparent huge pages: none, or all."""
+    if not THP.exists() or "[never]" in THP.read_text():
+        raise Skip("no transparent huge pages here")
+    with_memory(host, "hugepages=off,prefault", lambda pid: check(huge_kib(pid) == 0, "has some"))
+    with_memory(host, "hugepages=thp,prefault", lambda pid: check(huge_kib(pid) > 0, "has none"))
+
+
+def memory_pool(host):
+    """Huge pages of the pool."""
+    free = free_huge_pages(2048)
+    if free < RAM_KIB // 2048:
+        raise Skip(f"{free} huge pages of 2M are free here; {RAM_KIB // 2048} are needed")
+    for options in ("", ",prefault", ",shared"):
+        with_memory(host, "hugepages=2M" + options, lambda pid: check(
+            all(m["KernelPageSize"] == 2048 for m in ram(pid)), "small pages"))
+
+
+def memory_prefault(host):
+    with_memory(host, "prefault", lambda pid: check(rss_kib(pid) == RAM_KIB, rss_kib(pid)))
+    with_memory(host, "prefault=off", lambda pid: check(rss_kib(pid) < RAM_KIB, rss_kib(pid)))
+
+
+def memory_node(host):
+    if not NODE0.exists():
+        raise Skip("no NUMA nodes here")
+
+    def look(pid):
+        text = pathlib.Path(f"/proc/{pid}/numa_maps").read_text()
+        check(" bind:0 " in text, text)
+
+    with_memory(host, "numa=0", look)
+    with_memory(host, "numa=0,prefault", look)
+
+
+def idle_exits(host):
+    """An idle processor that keeps the host's, and does what it did before."""
+    result = host.run("hello", "--cpu-idle-exits", "off", cmdline="answer=42")
+    if "cannot let a guest idle" in result.err:
+        raise Skip(result.err.strip())
+    host.passes("hello", "--cpu-idle-exits", "off", cmdline="answer=42")
+    host.passes("hello", "--cpu-idle-exits", "on", cmdline="answer=42")
+
+
+def halt_poll(host):
+    for us in (0, 50, 1000000):
+        result = host.run("hello", "--halt-poll", us)
+        if "KVM refuses it" in result.err:
+            raise Skip(result.err.strip())
+        check(result.status == 0 and not result.err, result)
+
+
 def free_huge_pages(kib):
     path = POOLS / f"hugepages-{kib}kB"
     return int((path / "free_hugepages").read_text()) if path.exists() else 0
@@ -106,6 +186,12 @@ def align(value, to):
 
 
 CASES = {
+    "halt-poll": halt_poll,
+    "idle-exits": idle_exits,
+    "memory-node": memory_node,
+    "memory-pages": memory_pages,
+    "memory-pool": memory_pool,
+    "memory-prefault": memory_prefault,
     "pin": pin,
     "refuses-huge-pages": refuses_huge_pages,
     "refuses-placement": refuses_placement,
