@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel inside of a bzImage is not what it should be: the bzImage unpacks itself. */
+#include "tests/unit/packed_kernel.h"
+
+#include <elf.h>
+
+/* Its own unpacking code is there, and started. */
+static void assert_by_itself(const struct packed *packed)
+{
+	struct loaded l;
+
+	kernel_load(&l, packed, (struct boot_options){.cmdline = ""});
+	assert_int_equal(l.entry.rip, LINK + 0x200);
+	assert_memory_equal(mem_at(&l.vm.mem, LINK + PAYLOAD, packed->len), packed->bytes,
+			    packed->len);
+	assert_false(l.params.hdr.loadflags & KASLR_FLAG);
+	machine_finish(&l.vm);
+}
+
+static void test_lies_about_length(void **state)
+{
+	static const int64_t lies[] = { -1, 1, -4, 4, INT32_MAX, -(int64_t)KIB(8) };
+	static struct packed packed;
+	static struct kernel kernel;
+
+	kernel_make(&kernel, good_relocs());
+	for (size_t i = 0; i < ARRAY_LEN(packers); i++) {
+		for (size_t j = 0; j < ARRAY_LEN(lies); j++) {
+			packers[i](&packed, &kernel);
+			end_with_length(&packed, packed.len - 4, kernel.len + (size_t)lies[j]);
+			assert_by_itself(&packed);
+		}
+		end_with_length(&packed, packed.len - 4, 0);
+		assert_by_itself(&packed);
+	}
+}
+
+static void test_damaged(void **state)
+{
+	static struct packed packed;
+	static struct kernel kernel;
+
+	kernel_make(&kernel, good_relocs());
+	for (size_t i = 0; i < ARRAY_LEN(packers); i++) {
+		packers[i](&packed, &kernel);
+		end_with_length(&packed, packed.len / 2, kernel.len); /* the rest is missing */
+		assert_by_itself(&packed);
+		packers[i](&packed, &kernel);
+		packed.bytes[0] ^= 0x80;
+		assert_by_itself(&packed);
+	}
+}
+
+static void test_bad_relocs(void **state)
+{
+	const struct relocs bad[] = {
+		{{0, address(SEG1_MEM - 7), 0, 0}, 4},              /* past the end */
+		{{0, address(AT64), 0, address(SEG1_MEM - 3), 0}, 5},
+		{{0, 0, 0, address(SEG1_MEM - 3)}, 4},
+		{{0, 0, 0, (uint32_t)(VIRT + LINK - 1)}, 4},        /* before it */
+		{{0, 0, 0, 1}, 4},
+		{{0, address(AT64), 0, address(AT_SUB)}, 4},        /* two lists */
+		{{0, 0, 0, 0, address(AT64)}, 5},                   /* four */
+		{{address(AT64), 0, 0, 0}, 4},                      /* does not begin with one */
+	};
+	static struct packed packed;
+	static struct kernel kernel;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		kernel_make(&kernel, bad[i]);
+		pack_lz4(&packed, &kernel);
+		assert_by_itself(&packed);
+	}
+}
+
+static void with_phdr(struct kernel *kernel, const Elf64_Phdr *ph)
+{
+	static struct packed packed;
+
+	kernel_make(kernel, good_relocs());
+	memcpy(kernel->bytes + sizeof(Elf64_Ehdr), ph, sizeof(*ph));
+	pack_lz4(&packed, kernel);
+	assert_by_itself(&packed);
+}
+
+static void test_bad_elf(void **state)
+{
+	static const Elf64_Phdr bad[] = {
+		{.p_type = PT_LOAD, .p_offset = KIB(64), .p_paddr = LINK, .p_filesz = 1,
+		 .p_memsz = 1},
+		{.p_type = PT_LOAD, .p_offset = UINT64_MAX, .p_paddr = LINK, .p_filesz = 2,
+		 .p_memsz = 2},
+		{.p_type = PT_LOAD, .p_offset = SEG0, .p_paddr = LINK, .p_filesz = 2, .p_memsz = 1},
+		{.p_type = PT_LOAD, .p_offset = SEG0, .p_paddr = LINK - 1, .p_filesz = 1,
+		 .p_memsz = 1},
+		{.p_type = PT_LOAD, .p_offset = SEG0, .p_paddr = LINK, .p_filesz = 1,
+		 .p_memsz = UINT64_MAX},
+		{.p_type = PT_LOAD, .p_offset = SEG0, .p_paddr = LINK, .p_filesz = 1,
+		 .p_memsz = RAM},
+	};
+	static const size_t fields[] = { 0, EI_CLASS, EI_DATA, offsetof(Elf64_Ehdr, e_machine),
+		offsetof(Elf64_Ehdr, e_phoff) + 7, offsetof(Elf64_Ehdr, e_phnum) + 1,
+		offsetof(Elf64_Ehdr, e_phentsize), offsetof(Elf64_Ehdr, e_shoff) + 7,
+		offsetof(Elf64_Ehdr, e_shnum) + 1, offsetof(Elf64_Ehdr, e_shentsize),
+		offsetof(Elf64_Ehdr, e_entry) + 3 };
+	static struct packed packed;
+	static struct kernel kernel;
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		with_phdr(&kernel, &bad[i]);
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+		kernel_make(&kernel, good_relocs());
+		kernel.bytes[fields[i]] ^= 0xFF;
+		pack_lz4(&packed, &kernel);
+		assert_by_itself(&packed);
+	}
+	for (kernel.len = 1; kernel.len < 300; kernel.len += 13) {
+		pack_zstd(&packed, &kernel);
+		assert_by_itself(&packed);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lies_about_length),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_bad_relocs),
+		cmocka_unit_test(test_bad_elf),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
