@@ -3,10 +3,12 @@
  * Theory of operation
  *
  * The payload of a bzImage is what its unpacking code leaves when it is done: segments to be copied
- * to where the kernel shall run, and three lists of 32-bit addresses at which to add, or subtract,
- * how far the kernel's virtual address is moved: 64-bit values, 32-bit values that count
- * backwards, and 32-bit values, each list after a zero. Addresses are virtual, as linked, and
- * their upper half is all ones. Where the kernel is in physical memory it finds out by itself.
+ * to where the kernel shall run, and lists of 32-bit addresses at which to add, or subtract, how
+ * far the kernel's virtual address is moved: 64-bit values, 32-bit values that count backwards, and
+ * 32-bit values, each list after a zero. Before Linux 3.19, and since 6.15, none count backwards
+ * and there are two lists. As no entry is zero, the zeros tell how many there are. Addresses are
+ * virtual, as linked, and their upper half is all ones. Where the kernel is in physical memory it
+ * finds out by itself.
  */
 #include "boot/vmlinux.h"
 
@@ -72,11 +74,26 @@ static bool is_inside(const struct vmlinux *kernel, size_t pos, unsigned int kin
 	return range_fits(target_of(kernel, pos), kind == VMLINUX_ADD64 ? 8 : 4, kernel->span);
 }
 
-/* From the ELF file's end, which its section headers are, to `len`: three lists, or nothing. */
+/* What each of `lists` is. */
+static int name_lists(struct vmlinux *kernel, unsigned int lists)
+{
+	/* Every kernel has 64-bit ones. If none are first, that zero is not of the lists, and the
+	 * others are not what their number tells. */
+	if (lists < VMLINUX_RELOC_KINDS - 1 || !kernel->relocs[VMLINUX_ADD64].count)
+		return -EINVAL;
+	if (lists == VMLINUX_RELOC_KINDS - 1) {
+		kernel->relocs[VMLINUX_ADD32] = kernel->relocs[VMLINUX_SUB32];
+		kernel->relocs[VMLINUX_SUB32].count = 0;
+	}
+	kernel->can_move = true;
+	return 0;
+}
+
+/* From the ELF file's end, which its section headers are, to `len`: the lists, or nothing. */
 static int take_relocs(struct vmlinux *kernel, size_t len, const Elf64_Ehdr *hdr)
 {
 	uint64_t pos = hdr->e_shoff + (uint64_t)hdr->e_shnum * sizeof(Elf64_Shdr);
-	unsigned int kinds = 0;
+	unsigned int lists = 0;
 
 	if (hdr->e_shentsize != sizeof(Elf64_Shdr) || !range_fits(hdr->e_shoff, 0, len) ||
 	    pos > len || (len - pos) % 4)
@@ -87,17 +104,16 @@ static int take_relocs(struct vmlinux *kernel, size_t len, const Elf64_Ehdr *hdr
 		return -EINVAL;
 	for (; pos < len; pos += 4) {
 		if (word_at(kernel, pos)) {
-			if (!is_inside(kernel, pos, kinds - 1))
+			if (!is_inside(kernel, pos, lists - 1))
 				return -EINVAL;
-			kernel->relocs[kinds - 1].count++;
+			kernel->relocs[lists - 1].count++;
 			continue;
 		}
-		if (kinds == VMLINUX_RELOC_KINDS)
+		if (lists == VMLINUX_RELOC_KINDS)
 			return -EINVAL;
-		kernel->relocs[kinds++].first = pos + 4;
+		kernel->relocs[lists++].first = pos + 4;
 	}
-	kernel->can_move = kinds == VMLINUX_RELOC_KINDS;
-	return kernel->can_move ? 0 : -EINVAL;
+	return name_lists(kernel, lists);
 }
 
 int vmlinux_open(struct vmlinux *kernel, const uint8_t *bytes, size_t len, uint64_t link_gpa)

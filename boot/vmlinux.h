@@ -15,7 +15,7 @@ struct mem;
 
 enum vmlinux_reloc_kind {
 	VMLINUX_ADD64,
-	VMLINUX_SUB32, /* what is relative to something that does not move */
+	VMLINUX_SUB32, /* what is relative to something that does not move; not in every kernel */
 	VMLINUX_ADD32,
 	VMLINUX_RELOC_KINDS,
 };

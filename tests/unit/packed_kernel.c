@@ -14,7 +14,7 @@ uint32_t address(uint32_t offset)
 
 struct relocs good_relocs(void)
 {
-	return (struct relocs){{0, address(AT64), 0, address(AT_SUB), 0, address(AT_ADD)}, 6};
+	return (struct relocs){{0, address(AT64), 0, address(AT_SUB), 0, address(AT_ADD)}, 6, true};
 }
 
 void kernel_make(struct kernel *kernel, struct relocs relocs)
@@ -38,6 +38,7 @@ void kernel_make(struct kernel *kernel, struct relocs relocs)
 	memcpy(kernel->bytes, &hdr, sizeof(hdr));
 	memcpy(kernel->bytes + sizeof(hdr), segments, sizeof(segments));
 	kernel->len = hdr.e_shoff + hdr.e_shnum * sizeof(Elf64_Shdr);
+	kernel->inverse = relocs.inverse;
 	memcpy(kernel->bytes + kernel->len, relocs.words, relocs.count * 4);
 	kernel->len += relocs.count * 4;
 }

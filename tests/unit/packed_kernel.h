@@ -33,11 +33,13 @@
 struct relocs {
 	uint32_t words[16];
 	unsigned int count;
+	bool inverse; /* AT_SUB is in them */
 };
 
 struct kernel {
 	uint8_t bytes[KIB(64)];
 	size_t len;
+	bool inverse;
 };
 
 struct packed {

@@ -56,12 +56,16 @@ static void test_bad_relocs(void **state)
 	const struct relocs bad[] = {
 		{{0, address(SEG1_MEM - 7), 0, 0}, 4},              /* past the end */
 		{{0, address(AT64), 0, address(SEG1_MEM - 3), 0}, 5},
-		{{0, 0, 0, address(SEG1_MEM - 3)}, 4},
-		{{0, 0, 0, (uint32_t)(VIRT + LINK - 1)}, 4},        /* before it */
-		{{0, 0, 0, 1}, 4},
-		{{0, address(AT64), 0, address(AT_SUB)}, 4},        /* two lists */
-		{{0, 0, 0, 0, address(AT64)}, 5},                   /* four */
-		{{address(AT64), 0, 0, 0}, 4},                      /* does not begin with one */
+		{{0, address(AT64), 0, 0, address(SEG1_MEM - 3)}, 5},
+		{{0, address(AT64), 0, address(SEG1_MEM - 3)}, 4},
+		{{0, address(AT64), 0, 0, (uint32_t)(VIRT + LINK - 1)}, 5}, /* before it */
+		{{0, address(AT64), 0, 0, 1}, 5},
+		{{0}, 1},                                           /* one list */
+		{{0, address(AT64)}, 2},
+		{{0, address(AT64), 0, 0, 0, address(AT_ADD)}, 6},  /* four */
+		{{0, 0, address(AT64), 0, address(AT_ADD)}, 5},     /* two, and a zero before */
+		{{0, 0, address(AT_ADD)}, 3},                       /* none for 64 bits */
+		{{address(AT64), 0, address(AT_SUB), 0, 0}, 5},     /* does not begin with one */
 	};
 	static struct packed packed;
 	static struct kernel kernel;
