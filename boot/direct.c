@@ -19,11 +19,20 @@
 /* KERNEL_IMAGE_SIZE: the kernel's part of its virtual addresses, if it can move. */
 #define VIRTUAL_BYTES MIB(1024)
 
-/* The word of that name, or one that begins so. */
+/* Between words, as Linux has it; and the end. */
+static bool is_space(char c)
+{
+	return (unsigned char)c <= ' ';
+}
+
+/* That word; of one with a value, "NAME=", its beginning. */
 static bool has_word(const char *cmdline, const char *word)
 {
+	size_t len = strlen(word);
+	bool has_value = word[len - 1] == '=';
+
 	for (const char *at = cmdline; (at = strstr(at, word)); at++)
-		if (at == cmdline || at[-1] == ' ')
+		if ((at == cmdline || is_space(at[-1])) && (has_value || is_space(at[len])))
 			return true;
 	return false;
 }

@@ -40,6 +40,18 @@ static void find_place(const struct loaded *l, const struct kernel *kernel, uint
 		assert_int_equal(seg1[i], 0);
 }
 
+static void assert_as_linked(struct loaded *l, const struct kernel *kernel)
+{
+	uint64_t gpa;
+	uint32_t shift;
+
+	find_place(l, kernel, &gpa, &shift);
+	assert_int_equal(gpa, LINK);
+	assert_int_equal(shift, 0);
+	assert_false(l->params.hdr.loadflags & KASLR_FLAG);
+	machine_finish(&l->vm);
+}
+
 static void test_formats(void **state)
 {
 	static struct packed packed;
@@ -102,21 +114,67 @@ static void test_places(void **state)
 		}
 	}
 	assert_true(same_gpa < 20 && same_shift < 20); /* 190 pairs of 117 and 503 places */
-	for (unsigned int i = 0; i < 2; i++) {
-		kernel_load(&l, &packed, (struct boot_options){
-			.cmdline = i ? "quiet nokaslr" : "quiet", .no_kaslr = !i});
-		find_place(&l, &kernel, &gpa[0], &shift[0]);
-		assert_int_equal(gpa[0], LINK);
-		assert_int_equal(shift[0], 0);
-		assert_false(l.params.hdr.loadflags & KASLR_FLAG);
+	kernel_load(&l, &packed, (struct boot_options){.cmdline = "quiet", .no_kaslr = true});
+	assert_as_linked(&l, &kernel);
+}
+
+/* Whatever Linux takes for a space separates words, and each is looked at whole. */
+static void test_words(void **state)
+{
+	static const char *const fixed[] = {
+		"nokaslr", "quiet nokaslr", "nokaslr quiet", "quiet\nnokaslr\n", "\tnokaslr\x01",
+		"nokaslrfoo nokaslr", "a=\xC3\xA9 nokaslr",
+	};
+	static const char *const random[] = {
+		"nokaslrfoo", "xnokaslr", "nokaslr=1", "foo,nokaslr", "\xA0nokaslr", "NOKASLR",
+	};
+	static struct packed packed;
+	static struct kernel kernel;
+	struct loaded l;
+
+	kernel_make(&kernel, good_relocs());
+	pack_lz4(&packed, &kernel);
+	for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
+		kernel_load(&l, &packed, (struct boot_options){.cmdline = fixed[i]});
+		assert_as_linked(&l, &kernel);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(random); i++) {
+		kernel_load(&l, &packed, (struct boot_options){.cmdline = random[i]});
+		assert_true(l.params.hdr.loadflags & KASLR_FLAG);
 		machine_finish(&l.vm);
 	}
+}
+
+/* How many of five boots put it where it was linked. */
+static unsigned int unmoved(const struct packed *packed, const struct kernel *kernel,
+			    const char *cmdline)
+{
+	unsigned int count = 0;
+	struct loaded l;
+	uint64_t gpa;
+	uint32_t shift;
+
 	for (unsigned int i = 0; i < 5; i++) {
-		kernel_load(&l, &packed, (struct boot_options){.cmdline = "memmap=1M$20M"});
-		find_place(&l, &kernel, &gpa[0], &shift[0]);
-		assert_int_equal(gpa[0], LINK);
+		kernel_load(&l, packed, (struct boot_options){.cmdline = cmdline});
+		find_place(&l, kernel, &gpa, &shift);
+		count += gpa == LINK;
 		machine_finish(&l.vm);
 	}
+	return count;
+}
+
+/* Only in physical memory, of which the command line says what there is. */
+static void test_memory_words(void **state)
+{
+	static struct packed packed;
+	static struct kernel kernel;
+
+	kernel_make(&kernel, good_relocs());
+	pack_lz4(&packed, &kernel);
+	assert_int_equal(unmoved(&packed, &kernel, "memmap=1M$20M"), 5);
+	assert_int_equal(unmoved(&packed, &kernel, "quiet\tmem=100M"), 5);
+	assert_int_equal(unmoved(&packed, &kernel, "quiet\nmemmap=1M$20M\n"), 5);
+	assert_true(unmoved(&packed, &kernel, "quiet xmem=100M mem") < 5);
 }
 
 static void test_below_initrd(void **state)
@@ -197,6 +255,8 @@ int main(void)
 		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_two_lists),
 		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_memory_words),
 		cmocka_unit_test(test_below_initrd),
 		cmocka_unit_test(test_cached),
 		cmocka_unit_test(test_immovable),
