@@ -57,9 +57,18 @@ static uint8_t *make_room(size_t len)
 	return room;
 }
 
-/* -ENOTSUP: nothing known. What was allocated is the caller's, in any case. */
+/* The guest would have needed as much memory for it: a file that lies takes no more here. */
+static uint64_t unpacked_max(const struct bzimage *image, uint64_t top)
+{
+	uint64_t start = image->hdr.pref_address;
+
+	return top > start ? MIN(top - start, UNPACKED_MAX) : 0;
+}
+
+/* -ENOTSUP: nothing known; -EFBIG: more than `max` bytes unpacked. What was allocated is the
+ * caller's, in any case. */
 static int read_packed(struct kernel_bytes *bytes, const struct boot_file *kernel,
-		       const struct bzimage *image)
+		       const struct bzimage *image, uint64_t max)
 {
 	uint32_t len;
 	int ret;
@@ -73,8 +82,10 @@ static int read_packed(struct kernel_bytes *bytes, const struct boot_file *kerne
 		return ret;
 	/* Its last word is the unpacked length. */
 	memcpy(&len, bytes->packed + bytes->packed_len - sizeof(len), sizeof(len));
-	if (!len || len > UNPACKED_MAX)
+	if (!len)
 		return -ENOTSUP;
+	if (len > max)
+		return -EFBIG;
 	bytes->len = len;
 	bytes->bytes = make_room(len);
 	return bytes->bytes ? 0 : -ENOMEM;
@@ -82,9 +93,9 @@ static int read_packed(struct kernel_bytes *bytes, const struct boot_file *kerne
 
 /* `*keep`: it took long, and should be kept. */
 static int get_kernel(struct kernel_bytes *bytes, bool *keep, const struct bzimage *image,
-		      const struct boot_payload *payload)
+		      const struct boot_payload *payload, uint64_t max)
 {
-	int ret = read_packed(bytes, payload->kernel, image);
+	int ret = read_packed(bytes, payload->kernel, image, max);
 
 	if (ret < 0)
 		return ret;
@@ -150,6 +161,23 @@ static int load_bytes(struct direct *direct, const struct kernel_bytes *bytes,
 	return load(direct, image, &kernel, payload, mem, top);
 }
 
+/* NULL: it is not that there is no kernel to be had. */
+static const char *why_no_kernel(int error)
+{
+	switch (error) {
+	case -EINVAL:
+		return "what is packed is damaged";
+	case -ENOTSUP:
+		return "packed in an unknown way";
+	case -EFBIG:
+		return "too large when unpacked";
+	case -ENOMEM:
+		return "out of memory";
+	default:
+		return NULL;
+	}
+}
+
 int direct_load(struct direct *direct, const struct bzimage *image,
 		const struct boot_payload *payload, const struct mem *mem, uint64_t top)
 {
@@ -160,15 +188,11 @@ int direct_load(struct direct *direct, const struct bzimage *image,
 	*direct = (struct direct){0};
 	if (!image->payload_bytes || !image->entry64 || !image->hdr.kernel_alignment)
 		return not_direct(payload, "its header does not say enough");
-	ret = get_kernel(&bytes, &keep, image, payload);
+	ret = get_kernel(&bytes, &keep, image, payload, unpacked_max(image, top));
 	if (ret == 0)
 		ret = load_bytes(direct, &bytes, image, payload, mem, top);
-	else if (ret == -EINVAL)
-		ret = not_direct(payload, "what is packed is damaged");
-	else if (ret == -ENOTSUP)
-		ret = not_direct(payload, "packed in an unknown way");
-	else if (ret == -ENOMEM)
-		ret = not_direct(payload, "out of memory");
+	else if (why_no_kernel(ret))
+		ret = not_direct(payload, why_no_kernel(ret));
 	if (direct->loaded && keep)
 		kernel_cache_put(payload->cache, &bytes);
 	else
