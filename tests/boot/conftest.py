@@ -114,7 +114,8 @@ def log(request):
 
 @pytest.fixture
 def boot(images, log):
-    """boot(kernel, ...): a guest that one is logged in to, closed after the test."""
+    """boot(kernel, ...): a guest that one is logged in to, closed after the test. `path`: of a
+    file that is not the kernel's own."""
     running = []
 
     def start(kernel, **spec):
@@ -123,7 +124,7 @@ def boot(images, log):
         if kernel in ("bzImage", "vmlinux"):
             path = images / kernel
         else:
-            path = images / ("vmlinuz-" + kernel)
+            path = spec.pop("path", images / ("vmlinuz-" + kernel))
             spec.setdefault("initrd", "%s/initrd-%s" % (images, kernel))
             spec.setdefault("cmdline", CMDLINE + " panic=-1")
         guest = first_boot(str(path), spec)

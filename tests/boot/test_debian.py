@@ -106,6 +106,25 @@ def test_kernel_from_cache(boot):
         vm.poweroff()
 
 
+# The setup header's word that says how long the packed kernel is.
+PAYLOAD_LENGTH = 0x24C
+
+
+@pytest.mark.skipif(MINIVMM == "qemu", reason="of minivmm's own")
+def test_kernel_unpacks_itself(boot, images):
+    """Its header does not say what is packed: it starts by its own code all the same."""
+    image = bytearray((images / "vmlinuz-cloud").read_bytes())
+    image[PAYLOAD_LENGTH:PAYLOAD_LENGTH + 4] = bytes(4)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(image)
+        file.flush()
+        vm = boot("cloud", path=file.name, options=["-v"])
+    said = [line for line in vm.said.splitlines() if "unpacked" in line]
+    assert said == ["minivmm: kernel %s: unpacked by the guest itself: its header does not say "
+                    "enough" % file.name]
+    vm.poweroff()
+
+
 @pytest.mark.smp
 @pytest.mark.parametrize("disk", ["debian.qcow2", "debian-gpt.raw"])
 def test_plain_call(boot, images, disk):
