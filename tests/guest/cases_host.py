@@ -46,7 +46,7 @@ def pinned(host, vcpus, others, *options):
             time.sleep(0.1)
         found = [where.get("vcpu0"), where.get("vcpu1")]
         check(found == vcpus, f"{options}: {where}")
-        for name in ("minivmm", "disk0", "rng0"):
+        for name in ("minivmm", "disk0"):
             check(where.get(name) == others, f"{options}: {name}: {where}")
         end(process)
     finally:
