@@ -89,6 +89,8 @@ struct net_ops {
 			  bool all_multicast);
 	/* Optional, with link_fd: is the link up? Reads that. */
 	bool (*link_up)(struct net *net);
+	/* Optional: what `send` and `recv` say by -ENODEV, of a link on which nothing moves. */
+	bool (*gone)(struct net *net);
 	/* Mandatory. */
 	void (*identify)(const struct net *net, struct net_identity *out);
 	/* Mandatory. Undoes what creation did and frees `net`. */

@@ -24,6 +24,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_net.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,6 +316,21 @@ static int set_offload(struct net *net, unsigned int offloads)
 	return offloads ? -EOPNOTSUPP : 0;
 }
 
+static bool gone(struct net *net)
+{
+	struct pollfd pfd = { .fd = net->fds[0], .events = POLLRDHUP };
+	struct stream *s = to_stream(net);
+
+	if (net->lost[0])
+		return true;
+	if (poll(&pfd, 1, 0) != 1)
+		return false;
+	/* Unless it was hung up on for a length that nobody has complained of yet. */
+	if (s->prefix_bytes < PREFIX_BYTES || recv_prefix(s) >= 0)
+		closed(s);
+	return true;
+}
+
 static void identify(const struct net *net, struct net_identity *out)
 {
 	out->type = "user";
@@ -334,6 +350,7 @@ static const struct net_ops stream_ops = {
 	.recv = recv_frame,
 	.flush = flush,
 	.set_offload = set_offload,
+	.gone = gone,
 	.identify = identify,
 	.destroy = destroy,
 };

@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -150,6 +151,14 @@ static bool link_up(struct net *net)
 	return tap->up;
 }
 
+/* The file of a TAP whose interface was deleted says so whatever it is asked. */
+static bool gone(struct net *net)
+{
+	struct pollfd pfd = { .fd = net->fds[0] };
+
+	return poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR;
+}
+
 /* An fd= may be of another network namespace, where a name or an index says nothing here. */
 static void identify(const struct net *net, struct net_identity *out)
 {
@@ -175,6 +184,7 @@ static const struct net_ops tap_ops = {
 	.set_offload = set_offload,
 	.set_filter = set_filter,
 	.link_up = link_up,
+	.gone = gone,
 	.identify = identify,
 	.destroy = destroy,
 };

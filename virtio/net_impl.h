@@ -115,10 +115,11 @@ struct virtio_net {
 	struct virtio_net_config config;
 	/* loop */
 	bool lost;                     /* the back end's link is gone for good */
-	struct loop_watch *link_watch; /* if the back end has one; NULL while not live */
+	/* The first if the back end has a link to watch, else the second; NULL while not live. */
+	struct loop_watch *link_watch, *gone_watch;
 	bool vhost;                    /* pairs that come into use are lent to the kernel */
 	int vhost_error_fd;            /* the kernel's complaints; open while watched */
-	struct loop_watch *vhost_error_watch, *vhost_gone_watch;
+	struct loop_watch *vhost_error_watch;
 	unsigned int pairs_used;       /* the first so many carry frames; 0 while not live */
 	unsigned int turns;            /* of all pairs, on their way */
 	struct net_filter filter;
@@ -162,8 +163,6 @@ void net_vhost_finish(struct virtio_net *net);
 bool net_vhost_start(struct net_pair *pair);
 /* The kernel is done with the rings when this returns, if it had them. False: it skipped chains. */
 bool net_vhost_stop(struct net_pair *pair);
-/* The back end may be gone: then it is lost, and nothing is lent. */
-void net_vhost_look(struct virtio_net *net);
 void net_vhost_irqs_moved(struct virtio_net *net);
 /* What is lent is served here, until the reset, or broken if it can not be. */
 void net_leave_kernel(struct virtio_net *net);
@@ -171,6 +170,10 @@ void net_leave_kernel(struct virtio_net *net);
 /* Follow the back end's link. 0 or -ENOMEM. */
 int net_link_start(struct virtio_net *net);
 void net_link_stop(struct virtio_net *net);
+/* The back end may be gone: then it is lost, and nothing is lent. */
+void net_link_look(struct virtio_net *net);
+/* From now on nobody would hear that it is: look now and then. */
+void net_link_doubt(struct virtio_net *net);
 /* The back end is gone: link down for the guest, said once. */
 void net_lost(struct virtio_net *net);
 /* The guest has announced itself. 0, or -EINVAL: nobody had asked. */

@@ -15,7 +15,8 @@
  * the rest to; no frame is lost because a ring was short for a moment. It is dropped if it can
  * not fit at all: without merging, or when the window holds all that the ring can ever give.
  *
- * Without buffers the watch of the back end pauses, and the guest's next kick resumes.
+ * Without buffers the watch of the back end pauses, and the guest's next kick resumes; should the
+ * back end be gone meanwhile, net_link.c sees.
  */
 #include <errno.h>
 #include <poll.h>
@@ -308,10 +309,12 @@ static void run(void *arg)
 		net_broken(rx->net, vq_error(queue_of(rx)));
 	if (!rx->watch)
 		return;
-	if (rx->starved)
-		loop_watch_pause(rx->net->dev.loop, rx->watch);
-	else
+	if (!rx->starved) {
 		loop_watch_resume(rx->net->dev.loop, rx->watch);
+		return;
+	}
+	loop_watch_pause(rx->net->dev.loop, rx->watch);
+	net_link_doubt(rx->net);
 }
 
 /* The most a frame takes by what was negotiated; a longer one only has to spill. */

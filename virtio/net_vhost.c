@@ -19,14 +19,12 @@
  * treats it as always. Some chains it skips as it complains, and goes on behind them; which they
  * were nobody can tell, so that is the end of the device until its reset.
  *
- * It complains and skips, too, when the TAP is gone; then all frames are dropped here. Nothing
- * says so if no frame is sent: hence the link's watch looks, or a timer if the link has none.
+ * It complains and skips, too, when the TAP is gone; then all frames are dropped here.
  */
 #include <errno.h>
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -46,8 +44,6 @@
 /* A vhost-net has a ring each way. */
 #define RING_RX 0u
 #define RING_TX 1u
-
-#define GONE_PERIOD_MS 1000
 
 static int fd_of(const struct net_pair *pair)
 {
@@ -93,32 +89,11 @@ static int prepare(struct virtio_net *net)
 	return r;
 }
 
-/* The file of a TAP whose interface was deleted says so whatever it is asked. */
-static bool is_gone(const struct virtio_net *net)
-{
-	struct pollfd pfd = { .fd = net->net->fds[0] };
-
-	return poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR;
-}
-
-void net_vhost_look(struct virtio_net *net)
-{
-	if (!net->vhost_error_watch || net->lost || !is_gone(net))
-		return;
-	net_lost(net);
-	net_leave_kernel(net);
-}
-
-static void look(void *arg)
-{
-	net_vhost_look(arg);
-}
-
 static void complained(void *arg)
 {
 	struct virtio_net *net = arg;
 
-	net_vhost_look(net);
+	net_link_look(net);
 	if (net->lost)
 		return;
 	log_debug("%s: vhost-net gives up: frames go through minivmm until the guest's reset",
@@ -133,23 +108,18 @@ static int watch(struct virtio_net *net)
 		return -errno;
 	net->vhost_error_watch =
 		loop_watch_event(net->dev.loop, net->vhost_error_fd, complained, net);
-	if (!net->vhost_error_watch) {
-		close(net->vhost_error_fd);
-		return -ENOMEM;
-	}
-	if (net->net->link_fd >= 0)
+	if (net->vhost_error_watch)
 		return 0;
-	net->vhost_gone_watch = loop_watch_timer(net->dev.loop, GONE_PERIOD_MS, look, net);
-	return net->vhost_gone_watch ? 0 : -ENOMEM;
+	close(net->vhost_error_fd);
+	return -ENOMEM;
 }
 
 void net_vhost_finish(struct virtio_net *net)
 {
-	loop_unwatch(net->dev.loop, net->vhost_gone_watch);
 	loop_unwatch(net->dev.loop, net->vhost_error_watch);
 	if (net->vhost_error_watch)
 		close(net->vhost_error_fd);
-	net->vhost_gone_watch = net->vhost_error_watch = NULL;
+	net->vhost_error_watch = NULL;
 	net->vhost = false;
 }
 

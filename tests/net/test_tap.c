@@ -354,7 +354,11 @@ static void moves_frames(void **state)
 	assert_int_equal(a->ops->send(a, 0, &iov, 1), -EINVAL);
 
 	/* Deleted under us. */
+	assert_false(b->ops->gone(b));
+	assert_true(netns_run("ip link set dev b down"));
+	assert_false(b->ops->gone(b));
 	assert_true(netns_run("ip link del dev b"));
+	assert_true(b->ops->gone(b));
 	iov = (struct iovec){ in, sizeof(in) };
 	assert_int_equal(b->ops->recv(b, 0, &iov, 1), -ENODEV);
 	assert_int_equal(b->ops->send(b, 0, &iov, 1), -ENODEV);

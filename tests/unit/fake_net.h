@@ -118,6 +118,11 @@ static inline bool fake_net_link_up(struct net *net)
 	return !atomic_load(&CONTAINER_OF(net, struct fake_net, net)->down);
 }
 
+static inline bool fake_net_gone(struct net *net)
+{
+	return atomic_load(&CONTAINER_OF(net, struct fake_net, net)->gone);
+}
+
 static inline void fake_net_set_link(struct fake_net *fake, bool up)
 {
 	atomic_store(&fake->down, !up);
@@ -149,6 +154,7 @@ static const struct net_ops fake_net_ops = {
 	.set_offload = fake_net_set_offload,
 	.set_filter = fake_net_set_filter,
 	.link_up = fake_net_link_up,
+	.gone = fake_net_gone,
 	.identify = fake_net_identify,
 	.destroy = fake_net_destroy,
 };

@@ -296,6 +296,32 @@ static void end_while_sending(void **state)
 	is_lost(t, "the peer closed the connection");
 }
 
+/* Who does not receive can ask, whatever lies unread before the end. */
+static void end_unread(void **state)
+{
+	struct test *t = *state;
+
+	assert_false(t->net->ops->gone(t->net));
+	peer_writes(t, wire, put_frame(wire, 1, 100));
+	assert_false(t->net->ops->gone(t->net));
+	close(t->peer);
+	t->peer = -1;
+	assert_true(t->net->ops->gone(t->net));
+	assert_true(t->net->ops->gone(t->net));
+	is_lost(t, "the peer closed the connection");
+}
+
+static void bad_length_unread(void **state)
+{
+	struct test *t = *state;
+
+	peer_writes(t, wire, put_frame(wire, 1, 100));
+	peer_writes(t, "\0\0\0", 4);
+	assert_int_equal(receive(t, HDR + 100), HDR + 100);
+	assert_true(t->net->ops->gone(t->net));
+	is_lost(t, "the peer sent a frame of 0 bytes");
+}
+
 static ssize_t send_frame(struct test *t, unsigned int seed, size_t len)
 {
 	struct iovec iov[64];
@@ -431,6 +457,8 @@ int main(void)
 		TEST(end_between_frames),
 		TEST(end_within_a_frame),
 		TEST(end_while_sending),
+		TEST(end_unread),
+		TEST(bad_length_unread),
 		TEST(sends_of_any_size),
 		TEST(full_socket),
 		TEST(refuses_what_the_header_asks),

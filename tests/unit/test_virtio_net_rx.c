@@ -261,6 +261,52 @@ static void sleeps_without_buffers(void **state)
 	guest_gets(t, 2, BUF_GPA, 200);
 }
 
+static void link_goes_down(struct test *t)
+{
+	for (int i = 0; i < 5000 && link_status(t); i++)
+		usleep(1000);
+	settle(t);
+	assert_int_equal(link_status(t), 0);
+	assert_int_equal(t->config_irqs, 1);
+	sleeps(t);
+}
+
+/* With no buffers nothing is asked of the back end, by which it could say that it is gone. */
+static void notices_the_end_without_buffers(void **state)
+{
+	struct test *t = *state;
+
+	start(t, 0);
+	network_sends(t, 1, 100);
+	settle(t);
+	atomic_store(&t->fake.gone, true);
+	fake_net_set_link(&t->fake, true);
+	link_goes_down(t);
+	guest_offers(t, BUF_GPA, 1526);
+	virtio_kick(t->dev, RX);
+	none_used(t, RX);
+	reset(t);
+	start(t, 0);
+	assert_int_equal(link_status(t), 0);
+}
+
+static void notices_the_end_without_a_link(void **state)
+{
+	struct test *t = *state;
+	int link_fd = t->fake.net.link_fd;
+
+	t->fake.net.link_fd = -1;
+	start(t, 0);
+	usleep(1100000); /* long enough to have stopped looking */
+	network_sends(t, 1, 100);
+	settle(t);
+	assert_int_equal(link_status(t), VIRTIO_NET_S_LINK_UP);
+	atomic_store(&t->fake.gone, true);
+	link_goes_down(t);
+	reset(t);
+	t->fake.net.link_fd = link_fd;
+}
+
 /* A network that has its next frame ready whenever one was read, until the last, a long one. */
 static struct {
 	struct test *t;
@@ -333,6 +379,8 @@ int main(void)
 		TEST(survives_dust),
 		TEST(ignores_buffers_to_read),
 		TEST(sleeps_without_buffers),
+		TEST(notices_the_end_without_buffers),
+		TEST(notices_the_end_without_a_link),
 		TEST(last_frame_of_a_turn_waits_for_buffers),
 	};
 
