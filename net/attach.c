@@ -363,7 +363,7 @@ int tap_open_fds(const struct net_options *opts, struct net **out)
 		r = tap_setup(tap, opts->vhost);
 	}
 	if (r) {
-		tap->net.queue_count = 0; /* they stay the caller's */
+		tap->keep_files = true;
 		tap_destroy(tap);
 		return r;
 	}

@@ -227,7 +227,7 @@ void tap_destroy(struct tap *tap)
 	else if (!tap->created && tap->vnet_hdr_bytes)
 		put_back(tap);
 	vhost_close(&tap->net);
-	for (unsigned int i = 0; i < tap->net.queue_count; i++)
+	for (unsigned int i = 0; !tap->keep_files && i < tap->net.queue_count; i++)
 		close(tap->net.fds[i]);
 	batch_destroy(tap->batch);
 	link_disconnect(tap->watch);
@@ -305,6 +305,7 @@ int tap_setup(struct tap *tap, enum net_vhost vhost)
 		return r;
 	}
 	tap->attached = tap->net.queue_count;
+	set_queue(&tap->net, 0, true); /* fails unless the caller had set it aside */
 	set_queues(&tap->net, 1);
 	tap->net.offloads = probe_offloads(&tap->net);
 	set_offload(&tap->net, 0);

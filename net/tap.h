@@ -12,6 +12,7 @@ struct tap {
 	struct mnl_socket *nl, *watch; /* NULL for fd= */
 	int index;             /* of the interface, 0 if unknown */
 	bool created;          /* ours to delete */
+	bool keep_files;       /* not ours to close: the caller's, who takes them back */
 	bool up;               /* as last asked */
 	unsigned int attached; /* queues: the first so many */
 	struct batch *batch;   /* once it was wanted, or NULL where there can be none: */

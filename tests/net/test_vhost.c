@@ -126,6 +126,35 @@ static void keeps_the_callers_file(void)
 	assert_true(fcntl(opts.fds[0], F_GETFD) >= 0);
 }
 
+/* All queues that were on are on, and the same files do for another try. */
+static void keeps_the_callers_queues(void)
+{
+	const int flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+	struct net_options opts = { .vhost = NET_VHOST_ON, .fd_count = 2 };
+	struct ifreq detach = { .ifr_flags = IFF_DETACH_QUEUE };
+	struct net *net;
+
+	make_dev(0, 0);
+	for (unsigned int i = 0; i < 2; i++)
+		opts.fds[i] = open_tap("given", flags);
+	open_fails(&opts, -ENOENT, "modprobe vhost_net", NULL);
+	assert_true(shown("given", "numqueues 2 numdisabled 0"));
+	opts.vhost = NET_VHOST_OFF;
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(ioctl(opts.fds[i], TUNSETQUEUE, &detach), 0);
+	assert_int_equal(net_open(&opts, &net), 0);
+	assert_true(shown("given", "numqueues 1 numdisabled 1"));
+	assert_int_equal(net->ops->set_queues(net, 2), 0);
+	assert_true(shown("given", "numqueues 2 numdisabled 0"));
+	net_close(net);
+	assert_false(exists("given"));
+}
+
+static void leaves_the_queues_of_a_given_tap(void **state)
+{
+	in_child(keeps_the_callers_queues);
+}
+
 static void leaves_a_given_tap(void **state)
 {
 	in_child(keeps_the_callers_file);
@@ -156,6 +185,7 @@ int main(void)
 		cmocka_unit_test_setup(names_the_missing_right, netns_enter),
 		cmocka_unit_test_setup(refuses_what_is_no_vhost, netns_enter),
 		cmocka_unit_test_setup(leaves_a_given_tap, netns_enter),
+		cmocka_unit_test_setup(leaves_the_queues_of_a_given_tap, netns_enter),
 		cmocka_unit_test_setup(one_for_each_queue, netns_enter),
 	};
 
