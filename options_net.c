@@ -45,7 +45,6 @@ static int parse_fd(const char *value, struct machine_net *net)
 	char number[32];
 	int r;
 
-	net->net.fd_count = 0;
 	for (;;) {
 		size_t len = strcspn(value, ":");
 
@@ -236,16 +235,17 @@ static const struct {
 	const char *name;
 	int (*parse)(const char *value, struct machine_net *net);
 	bool bare; /* else it needs a value */
+	bool many; /* else it is given once: hostfwd= adds up, the last vhost= wins */
 } net_keys[] = {
 	{"bridge", parse_bridge},
 	{"tap", parse_tap},
 	{"fd", parse_fd},
 	{"user", parse_user, .bare = true},
 	{"socket", parse_socket},
-	{"hostfwd", parse_hostfwd},
+	{"hostfwd", parse_hostfwd, .many = true},
 	{"mac", parse_mac},
 	{"queues", parse_queues},
-	{"vhost", parse_vhost},
+	{"vhost", parse_vhost, .many = true},
 	{"monitor", parse_monitor},
 	{"pcap", parse_pcap},
 	{"guard", parse_guard},
@@ -254,14 +254,56 @@ static const struct {
 	{"isolated", parse_isolated, .bare = true},
 };
 
-static int parse_net_key(struct machine_net *net, const char *key, const char *value)
+/* `seen` has a bit for each key that was there before. */
+static int parse_net_key(struct machine_net *net, const char *key, const char *value,
+			 uint32_t *seen)
 {
-	for (unsigned int i = 0; i < ARRAY_LEN(net_keys); i++) {
-		if (strcmp(key, net_keys[i].name) == 0)
-			return !net_keys[i].bare && options_need_value("--net", key, value) < 0 ?
-			       -EINVAL : net_keys[i].parse(value, net);
+	unsigned int i = 0;
+
+	while (i < ARRAY_LEN(net_keys) && strcmp(key, net_keys[i].name) != 0)
+		i++;
+	if (i == ARRAY_LEN(net_keys)) {
+		log_error("--net: unknown key '%s' (see minivmm --help)", key);
+		return -EINVAL;
 	}
-	log_error("--net: unknown key '%s' (see minivmm --help)", key);
+	if (*seen & 1u << i && !net_keys[i].many) {
+		log_error("--net: %s is given twice (leave one of them out, or write another --net "
+			  "for another card)", key);
+		return -EINVAL;
+	}
+	*seen |= 1u << i;
+	if (!net_keys[i].bare && options_need_value("--net", key, value) < 0)
+		return -EINVAL;
+	return net_keys[i].parse(value, net);
+}
+
+static bool shares_fd(const struct net_options *a, const struct net_options *b, int *out)
+{
+	for (unsigned int i = 0; i < a->fd_count; i++) {
+		for (unsigned int j = 0; j < b->fd_count; j++) {
+			*out = a->fds[i];
+			if (a->fds[i] == b->fds[j])
+				return true;
+		}
+	}
+	return false;
+}
+
+/* What two cards can not have alike. */
+static int check_pair(const struct machine_net *a, const struct machine_net *b)
+{
+	const uint8_t *mac = b->mac;
+	int fd;
+
+	if (shares_fd(&a->net, &b->net, &fd)) {
+		log_error("--net: fd=: %d is given twice (each card needs a TAP of its own)", fd);
+		return -EINVAL;
+	}
+	if (!a->has_mac || !b->has_mac || memcmp(a->mac, mac, sizeof(a->mac)) != 0)
+		return 0;
+	log_error("--net: mac=%02x:%02x:%02x:%02x:%02x:%02x is given twice (each card needs an "
+		  "address of its own; without mac= it has one)", mac[0], mac[1], mac[2], mac[3],
+		  mac[4], mac[5]);
 	return -EINVAL;
 }
 
@@ -290,6 +332,7 @@ int options_net(char *text, struct machine_config *config)
 {
 	struct machine_net *net = &config->nets[config->net_count];
 	char *item, *list = text;
+	uint32_t seen = 0;
 
 	if (config->net_count == MACHINE_NETS_MAX) {
 		log_error("--net: at most %d interfaces", MACHINE_NETS_MAX);
@@ -299,7 +342,7 @@ int options_net(char *text, struct machine_config *config)
 	while ((item = options_next_item(&list))) {
 		char *value = options_split_value(item);
 
-		if (parse_net_key(net, item, value) < 0)
+		if (parse_net_key(net, item, value, &seen) < 0)
 			return -EINVAL;
 	}
 	if (net->net.fd_count && (net->net.tap || net->net.bridge)) {
@@ -309,6 +352,9 @@ int options_net(char *text, struct machine_config *config)
 	}
 	if (check_user(&net->net) < 0)
 		return -EINVAL;
+	for (unsigned int i = 0; i < config->net_count; i++)
+		if (check_pair(&config->nets[i], net) < 0)
+			return -EINVAL;
 	config->net_count++;
 	return 0;
 }

@@ -41,6 +41,8 @@ static void test_net(void **state)
 	assert_int_equal(n->net.vhost, NET_VHOST_OFF);
 	parse_ok("-k|x|-n|vhost=on,vhost=auto,user");
 	assert_int_equal(n->net.vhost, NET_VHOST_AUTO);
+	parse_ok("-k|x|-n|fd=3:4,mac=52:54:00:ab:cd:ef|-n|fd=5:6,mac=52:54:00:ab:cd:ee|-n|user");
+	assert_int_equal(config.net_count, 3);
 }
 
 static void forwards(const char *spec, bool udp, const char *addr, int host, int guest)
@@ -179,6 +181,15 @@ static const struct bad_line errors[] = {
 	{"-k|x|--net|rate=2T", "rate=2T", "to 1T"},
 	{"-k|x|--net|rate=99999999999999999999", "rate=99999999999999999999", "to 1T"},
 	{"-k|x|--net|isolated=maybe", "isolated=maybe", "on or off"},
+	{"-k|x|--net|bridge=a,bridge=b", "bridge is given twice", "another --net"},
+	{"-k|x|--net|tap=a,bridge=b,tap=a", "tap is given twice", "another --net"},
+	{"-k|x|--net|fd=3,fd=4", "fd is given twice", "another --net"},
+	{"-k|x|--net|mac=52:54:00:ab:cd:ef,mac=52:54:00:ab:cd:ee", "mac is given", "another --net"},
+	{"-k|x|--net|bridge=a,isolated,isolated=off", "isolated is given", "another --net"},
+	{"-k|x|--net|fd=5|--net|fd=5", "fd=: 5 is given twice", "TAP of its own"},
+	{"-k|x|--net|fd=3:4|--net|user|--net|fd=5:4", "fd=: 4 is given twice", "TAP of its own"},
+	{"-k|x|--net|mac=52:54:00:ab:cd:ef|--net|user,mac=52:54:00:AB:CD:EF",
+	 "mac=52:54:00:ab:cd:ef is given twice", "address of its own"},
 	{"-k|x|--net|mac=00:00:00:00:00:00", "mac=00:00:00:00:00:00", "zero"},
 };
 
