@@ -26,6 +26,7 @@
 
 #define FEATURE(bit) (1ull << (bit))
 #define NO_WATCH "no memory to watch the back end"
+#define SKIPPED "a chain that vhost-net does not take"
 /* Config space as far as the features offered define it. */
 #define CONFIG_BYTES offsetof(struct virtio_net_config, rss_max_key_size)
 
@@ -118,11 +119,14 @@ static int start_pair(struct net_pair *pair)
 	return r ? r : net_tx_start(&pair->tx);
 }
 
-static void stop_pair(struct net_pair *pair)
+/* False: the kernel had it, and skipped chains. */
+static bool stop_pair(struct net_pair *pair)
 {
-	net_vhost_stop(pair);
+	bool whole = net_vhost_stop(pair);
+
 	net_rx_stop(&pair->rx);
 	net_tx_stop(&pair->tx);
+	return whole;
 }
 
 /* The driver's buffers may have been there, and kicked for, before. */
@@ -163,11 +167,15 @@ static int start_pairs(struct virtio_net *net, unsigned int count)
 	return r;
 }
 
-static void stop_pairs(struct virtio_net *net, unsigned int count)
+/* Those from `count` on. False as stop_pair. */
+static bool stop_pairs(struct virtio_net *net, unsigned int count)
 {
+	bool whole = true;
+
 	for (unsigned int i = count; i < net->pairs_used; i++)
-		stop_pair(&net->pairs[i]);
+		whole &= stop_pair(&net->pairs[i]);
 	net->pairs_used = MIN(count, net->pairs_used);
+	return whole;
 }
 
 int net_use_pairs(struct virtio_net *net, unsigned int count)
@@ -175,10 +183,14 @@ int net_use_pairs(struct virtio_net *net, unsigned int count)
 	unsigned int before = net->pairs_used;
 	int refused, r;
 
-	if (!pairs_live(net, count))
+	/* The command may be one of several, and those before may have broken it. */
+	if (atomic_load(&net->dev.broken) || !pairs_live(net, count))
 		return -EINVAL;
 	/* First: the kernel hands back what it took ahead, and that must not come later. */
-	stop_pairs(net, count);
+	if (!stop_pairs(net, count) && !net->lost) {
+		net_broken(net, SKIPPED);
+		return -EPROTO;
+	}
 	refused = set_back_end_queues(net, count);
 	r = start_pairs(net, refused ? before : count);
 	return refused ? refused : r;
@@ -195,7 +207,7 @@ void net_leave_kernel(struct virtio_net *net)
 		whole &= net_vhost_stop(&net->pairs[i]);
 	}
 	if (!whole && !net->lost) {
-		net_broken(net, "a chain that vhost-net does not take");
+		net_broken(net, SKIPPED);
 		return;
 	}
 	/* None is in use any more once the device is broken. */
