@@ -30,7 +30,7 @@ static int no_right_to_create(const struct net_options *opts)
 
 	log_error("net: no right to create a TAP: CAP_NET_ADMIN is missing (run as root; or once "
 		  "as root: ip tuntap add %s mode tap user NAME%s && ip link set %s %s%s%sup, then "
-		  "use tap=%s; or pass an open TAP by fd=)",
+		  "use tap=%s; or pass an open TAP by fd=; or do without one: --net user)",
 		  name, many ? " multi_queue" : "", name, opts->bridge ? "master " : "",
 		  opts->bridge ? opts->bridge : "", opts->bridge ? " " : "", name);
 	return -EPERM;

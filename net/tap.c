@@ -245,7 +245,8 @@ int tap_open_file(void)
 	if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
 		log_error(TUN_PATH ": no such device (load the driver: modprobe tun)");
 	else if (r == -EACCES || r == -EPERM)
-		log_error(TUN_PATH ": permission denied (run as root, or pass an open TAP by fd=)");
+		log_error(TUN_PATH ": permission denied (run as root; or pass an open TAP by fd=; or "
+			  "do without one: --net user)");
 	else
 		log_error(TUN_PATH ": %s%s", strerror(-r), fd_remedy(-r));
 	return r;

@@ -259,7 +259,7 @@ static void without_rights(void)
 
 	drop_net_admin();
 	open_fails(&opts, -EPERM, "CAP_NET_ADMIN", "run as root", "ip tuntap add mv0 mode tap user",
-		   "ip link set mv0 master br0 up", "fd=", NULL);
+		   "ip link set mv0 master br0 up", "fd=", "--net user", NULL);
 	opts.tap = "new";
 	open_fails(&opts, -EPERM, "CAP_NET_ADMIN", "ip tuntap add new", NULL);
 	opts.tap = "other";
