@@ -175,6 +175,17 @@ static int apply(struct tap *tap, const struct link_change *change, const char *
 	return r;
 }
 
+/* A bridge may have more than a TAP can: 65521, as its Ethernet header counts there. */
+static unsigned int mtu_on(const struct link_info *bridge, const struct link_info *tap)
+{
+	if (!tap->mtu_max || bridge->mtu <= tap->mtu_max)
+		return bridge->mtu;
+	log_warn("tap %s: its MTU is %u, the most there can be, and what is longer does not reach "
+		 "the guest: bridge %s has %u (ip link set %s mtu %u)", tap->name, tap->mtu_max,
+		 bridge->name, bridge->mtu, bridge->name, tap->mtu_max);
+	return tap->mtu_max;
+}
+
 /* A new TAP takes the bridge's MTU, and an address that never becomes the bridge's: a bridge
  * takes the lowest of its ports', and would change it as guests come and go. */
 static int bring_up_created(struct tap *tap, const struct link_info *bridge)
@@ -196,7 +207,7 @@ static int bring_up_created(struct tap *tap, const struct link_info *bridge)
 	if (bridge) {
 		change.fields |= LINK_SET_MASTER | LINK_SET_MTU;
 		change.master = bridge->index;
-		tap->net.mtu = change.mtu = bridge->mtu;
+		tap->net.mtu = change.mtu = mtu_on(bridge, &link);
 		/* Nobody reaches a port's own; the guest would hear it asked for. Where there is
 		 * no IPv6 there is nothing to turn off. */
 		link_set_no_ipv6_address(tap->nl, tap->index);

@@ -246,6 +246,9 @@ static int parse_link(const struct nlmsghdr *msg, void *arg)
 		case IFLA_MTU:
 			link->mtu = mnl_attr_get_u32(attr);
 			break;
+		case IFLA_MAX_MTU:
+			link->mtu_max = mnl_attr_get_u32(attr);
+			break;
 		case IFLA_ADDRESS:
 			if (mnl_attr_get_payload_len(attr) == sizeof(link->addr))
 				memcpy(link->addr, mnl_attr_get_payload(attr), sizeof(link->addr));

@@ -18,6 +18,7 @@ struct link_info {
 	char kind[16]; /* "bridge", "tun", "veth", ...; "" for hardware */
 	int master;    /* the index of its bridge or bond, or 0 */
 	unsigned int mtu;
+	unsigned int mtu_max; /* 0: unknown */
 	bool up;      /* as it was told to be */
 	bool carrier; /* and it can */
 	bool ethernet;

@@ -63,6 +63,31 @@ static void joins_the_bridge(void **state)
 	assert_true(exists("br0"));
 }
 
+/* What a bridge can have is not what a TAP can. */
+static void takes_the_longest_mtu_it_can(void **state)
+{
+	const char *said;
+	struct net *net;
+
+	assert_true(netns_run(BRIDGE_UP " && ip link set br0 mtu 65521"));
+	stderr_begin();
+	net = open_ok(NULL, "br0");
+	said = stderr_end();
+	assert_string_equal(said, "");
+	assert_int_equal(net->mtu, 65521);
+	net_close(net);
+	assert_true(netns_run("ip link set br0 mtu 65535"));
+	stderr_begin();
+	net = open_ok(NULL, "br0");
+	said = stderr_end();
+	assert_non_null(strstr(said, "mv0: its MTU is 65521"));
+	assert_non_null(strstr(said, "ip link set br0 mtu 65521"));
+	assert_int_equal(net->mtu, 65521);
+	assert_true(shown("mv0", "mtu 65521.*master br0"));
+	assert_true(shown("br0", "mtu 65535"));
+	net_close(net);
+}
+
 static void deletes_though_the_file_is_held(void **state)
 {
 	struct net *net = open_ok("guest1", NULL);
@@ -407,6 +432,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(creates_and_deletes, netns_enter),
 		cmocka_unit_test_setup(joins_the_bridge, netns_enter),
+		cmocka_unit_test_setup(takes_the_longest_mtu_it_can, netns_enter),
 		cmocka_unit_test_setup(deletes_though_the_file_is_held, netns_enter),
 		cmocka_unit_test_setup(killed_leaves_nothing, netns_enter),
 		cmocka_unit_test_setup(adopts_and_puts_back, netns_enter),

@@ -35,6 +35,30 @@ static void offers_what_the_back_end_can(void **state)
 	net_close(&poor.net);
 }
 
+/* 5.1.4.1: not less than 68; and it has 16 bits. */
+static void offers_an_mtu_there_can_be(void **state)
+{
+	static const struct {
+		unsigned int mtu;
+		bool offered;
+	} mtus[] = { { 67, false }, { 68, true }, { 65535, true }, { 65536, false } };
+	struct test *t = *state;
+	struct virtio_dev *dev;
+	uint16_t mtu;
+	int r;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(mtus); i++) {
+		t->fake.net.mtu = mtus[i].mtu;
+		r = virtio_net_create("net1", t->loop, &t->mem, &t->fake.net, mac, &dev);
+		assert_int_equal(r, 0);
+		assert_int_equal(!!(dev->offered & F(VIRTIO_NET_F_MTU)), mtus[i].offered);
+		virtio_config_read(dev, offsetof(struct virtio_net_config, mtu), &mtu, sizeof(mtu));
+		if (mtus[i].offered)
+			assert_int_equal(mtu, mtus[i].mtu);
+		virtio_dev_destroy(dev);
+	}
+}
+
 static void shows_its_config(void **state)
 {
 	struct test *t = *state;
@@ -386,6 +410,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(offers_what_the_back_end_can),
+		TEST(offers_an_mtu_there_can_be),
 		TEST(shows_its_config),
 		TEST(sets_the_offloads_negotiated),
 		TEST(sends_frames),
