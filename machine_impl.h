@@ -11,6 +11,8 @@
 #include "util/moment.h"
 #include "vmm/kvm.h"
 
+struct run_entry;
+
 #define VIRTIO_MAX (MACHINE_DISKS_MAX + MACHINE_NETS_MAX + 1)
 
 struct board {
@@ -84,6 +86,8 @@ int machine_close(struct machine *machine);
  */
 void machine_register(struct machine *machine);
 void machine_unregister(struct machine *machine);
+/* Of another machine on the same bridge with the same address; once. */
+void machine_warn_of_clash(const struct run_entry *own);
 
 /* The user's file, open for as long as the machine is. 0 or -errno; logs. */
 int machine_stats_open(struct machine *machine);

@@ -41,6 +41,7 @@ void machine_register(struct machine *machine)
 		return; /* then it is not listed */
 	for (unsigned int i = 0; i < machine->nic_count; i++)
 		machine->nics[i].live = run_live(machine->run, i);
+	machine_warn_of_clash(&entry);
 	machine_stats_listen(machine);
 }
 

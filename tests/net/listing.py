@@ -183,6 +183,30 @@ def link(host):
         check(process.poll() is None, "it runs on")
 
 
+def same_address(host):
+    """Two of one name on one bridge: the second says so, in a line; others say nothing."""
+    enter()
+    sh("ip link add br1 type bridge; ip link set br1 up")
+
+    def said(*options):
+        with machine(host, *options) as process:
+            process.kill()
+            return process.stderr.read().decode()
+
+    with machine(host, "--name", "web", "--net", "bridge=br0") as first:
+        mac = nic_of(host, "web")["mac"]
+        line = (f"minivmm: net0: on bridge br0 another machine, process {first.pid}, has the "
+                f"address {mac}, too: frames will go astray (give this one another --name, or "
+                "mac=)\n")
+        check(said("--name", "web", "--net", "bridge=br0") == line, "the name")
+        check(said("--net", f"bridge=br0,mac={mac}") == line, "the address")
+        check(said("--name", "db", "--net", "bridge=br0") == "", "another name")
+        check(said("--name", "web", "--net", f"bridge=br0,mac={MAC}") == "", "another address")
+        check(said("--name", "web", "--net", "bridge=br1") == "", "another bridge")
+        check(said("--name", "web", "--net", "tap=t1") == "", "no bridge")
+    check(said("--name", "web", "--net", "bridge=br0") == "", "alone")
+
+
 def refused_frames(host):
     """Drops of both sides: the guest's frames to a TAP that is down."""
     enter()
@@ -385,6 +409,7 @@ CASES = {
     "nowhere": nowhere,
     "reboot": reboot,
     "refused-frames": refused_frames,
+    "same-address": same_address,
     "table": table,
     "traffic": traffic,
     "usage": usage,
