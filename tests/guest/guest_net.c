@@ -3,7 +3,8 @@
  * Sends each frame for its address back to where it came from, by the queues it came by, until it
  * has sent frames=N; others it drops. With pairs=N it first asks for so many. Prints its address
  * when it is ready, and at the end what each pair sent. With "stay" it waits for ever. With "odd"
- * one of the frames it sends has a part for the device to write to.
+ * one of the frames it sends has a part for the device to write to. With "once" it uses each of its
+ * buffers for one frame only.
  */
 #include <linux/virtio_net.h>
 
@@ -100,7 +101,8 @@ static bool echo_one(struct pair *pair)
 	ours = is_ours(packet, used.len);
 	if (ours)
 		send_back(pair, packet, used.len);
-	post(pair, used.id);
+	if (!flag("once"))
+		post(pair, used.id);
 	vqueue_kick(&pair->rx);
 	return ours;
 }

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import struct
@@ -32,6 +33,7 @@ from listing_scene import (NOBODY, RUN, as_user, enter, eventually, ip, listed, 
                            nic_of, open_tap, settled_counts, sh, unshare)
 
 TEXT_BYTES, LIVE_BYTES = 8192, 128
+BUFFERS = 64  # guest_net.c
 
 
 # --- what is shown ---
@@ -181,6 +183,24 @@ def link(host):
         check(state() == "gone", "another")
         check(re.search(r"^a +net0 +gone +mv0 +br0 ", net(host), re.MULTILINE), net(host))
         check(process.poll() is None, "it runs on")
+
+
+def gone_unread(host):
+    """The TAP goes while the guest has no buffers left to read it with: said once, all the same."""
+    enter()
+    sh("ip tuntap add tap0 mode tap; ip link set tap0 up")
+    link_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_TYPE))
+    with link_socket, machine(host, "--name", "a", "--net", f"tap=tap0,mac={MAC}", guest="net",
+                              cmdline="frames=1000 stay once", ready=b"mac .*\n") as process:
+        link_socket.bind(("tap0", ETH_TYPE))
+        body = bytes.fromhex(MAC.replace(":", "")) + link_socket.getsockname()[4]
+        for _ in range(BUFFERS + 1):
+            link_socket.send(body + ETH_TYPE.to_bytes(2, "big") + bytes(100))
+        eventually(lambda: nic_of(host, "a")["rx"]["packets"] == BUFFERS, "all of its buffers")
+        sh("ip link del tap0")
+        check(select.select([process.stderr], [], [], TIMEOUT_S)[0], "nothing is said")
+        said = process.stderr.readline()
+        check(said == b"minivmm: net0: interface tap0 is gone: link down for the guest\n", said)
 
 
 def same_address(host):
@@ -403,6 +423,7 @@ CASES = {
     "comes-and-goes": comes_and_goes,
     "failed-start": failed_start,
     "given": given,
+    "gone-unread": gone_unread,
     "hostile": hostile,
     "link": link,
     "namespaces": namespaces,
