@@ -32,6 +32,7 @@ def repairs(host):
     clean = host.snapshot()
     host.ok(*ALL)
     before = host.snapshot()
+    guest = host.guest("guest", "br0")
     for damage, line in (
             ("nft flush ruleset", "br0: NAT set up (nftables table ip minivmm-br0)"),
             ("nft flush chain ip minivmm-br0 forward",
@@ -40,6 +41,7 @@ def repairs(host):
             ("ip link set br0 down", "br0: set up"),
             ("sysctl -qw net.ipv4.ip_forward=0",
              "br0: forwarding turned on (net.ipv4.ip_forward)"),
+            ("ip link del br0; ip link add br0 type bridge", "br0: bridge there already"),
             ("ip link del br0", "br0: bridge made")):
         host.sh(damage)
         lines = host.ok(*ALL)
@@ -47,7 +49,10 @@ def repairs(host):
         found = host.snapshot()
         for key in ("rules", "/proc/sys/net/ipv4/ip_forward"):
             check(found[key] == before[key], f"{key} after {damage}: {found[key]}")
-    host.sh("ip link del br0")
+        if "link del" in damage:
+            host.sh("ip link set p-guest master br0")
+            check(guest.lease(), f"no lease after {damage}")
+    host.sh("ip link del br0; ip link del p-guest")
     check("br0: bridge was gone already" in host.ok("down", "br0"), "gone")
     host.same(host.snapshot(), clean, "down of a bridge that was gone")
 
