@@ -176,6 +176,24 @@ static int undo_forwarding(struct bridge *bridge)
 	return bridge_save(bridge);
 }
 
+/* Once the whole host forwards, whoever turned that on meant the bridge, too. */
+static int undo_forwarding_one(struct bridge *bridge)
+{
+	bool on;
+	int r = forward_get(&on);
+
+	if (!r && !on && bridge->same) {
+		r = forward_set_one(bridge->name, false);
+		if (!r)
+			bridge_say(bridge, "forwarding turned off (net.ipv4.conf.%s.forwarding)",
+				   bridge->name);
+	}
+	if (r)
+		return r;
+	bridge->state.did &= ~BRIDGE_DID_FORWARD_ONE;
+	return bridge_save(bridge);
+}
+
 int bridge_undo_nat(struct bridge *bridge)
 {
 	int r = 0;
@@ -187,6 +205,9 @@ int bridge_undo_nat(struct bridge *bridge)
 	if (r)
 		bridge_say(bridge, "NAT removed (nftables table ip " NAT_TABLE "%s)", bridge->name);
 	bridge->state.did &= ~BRIDGE_DID_NAT;
+	r = bridge->state.did & BRIDGE_DID_FORWARD_ONE ? undo_forwarding_one(bridge) : 0;
+	if (r)
+		return r;
 	return bridge->state.did & BRIDGE_DID_FORWARDING ? undo_forwarding(bridge) : 0;
 }
 

@@ -179,7 +179,8 @@ static int set_link(struct up *up)
 
 	if (!bridge->same) {
 		/* The one of that name to which these were done is gone. */
-		bridge->state.did &= ~(BRIDGE_DID_MAKE | BRIDGE_DID_RAISE | BRIDGE_DID_ADDRESS);
+		bridge->state.did &= ~(BRIDGE_DID_MAKE | BRIDGE_DID_RAISE | BRIDGE_DID_ADDRESS |
+				       BRIDGE_DID_FORWARD_ONE);
 		bridge->state.index = bridge->link.index;
 		bridge->state.netns = bridge->run.netns;
 	}
@@ -235,20 +236,46 @@ static int raise_link(struct up *up)
 	return bridge_save(bridge);
 }
 
+/* Where the host forwards by some interfaces: what others may do is not ours to widen. */
+static int set_forwarding_one(struct bridge *bridge)
+{
+	bool on;
+	int r = forward_get_one(bridge->name, &on);
+
+	if (r)
+		return r;
+	if (!on) {
+		bridge->state.did |= BRIDGE_DID_FORWARD_ONE;
+		r = bridge_save(bridge);
+		if (!r)
+			r = forward_set_one(bridge->name, true);
+	}
+	if (!r)
+		bridge_say(bridge, "forwarding %s (net.ipv4.conf.%s.forwarding alone, as this host "
+			   "forwards by some interfaces only; answers come by those)",
+			   on ? "on already" : "turned on", bridge->name);
+	return r;
+}
+
 /* On record before it is done: to turn off what is off does no harm. */
 static int set_forwarding(struct bridge *bridge)
 {
-	bool on, redirects;
+	bool on, any, redirects;
 	int r = forward_get(&on);
 
-	if (!r)
-		r = forward_get_redirects(&redirects);
 	if (r)
 		return r;
 	if (on) {
 		bridge_say(bridge, "forwarding on already");
 		return 0;
 	}
+	r = forward_get_any(&any);
+	if (!r)
+		r = forward_get_redirects(&redirects);
+	if (r)
+		return r;
+	if (any)
+		return set_forwarding_one(bridge);
 	bridge->state.did &= ~BRIDGE_HAD_REDIRECTS;
 	bridge->state.did |= BRIDGE_DID_FORWARDING | (redirects ? BRIDGE_HAD_REDIRECTS : 0);
 	r = bridge_save(bridge);

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,6 +12,8 @@
 
 #define FORWARD "/proc/sys/net/ipv4/ip_forward"
 #define REDIRECTS "/proc/sys/net/ipv4/conf/all/accept_redirects"
+#define FORWARD_ONE "/proc/sys/net/ipv4/conf/%s/forwarding"
+#define PATH_BYTES 80
 
 static int fail(const char *path, int r)
 {
@@ -67,4 +71,38 @@ int forward_turn_off(bool redirects)
 	int r = set(FORWARD, false);
 
 	return r ? r : set(REDIRECTS, redirects);
+}
+
+/* "default" is among them: what interfaces to come will have. */
+int forward_get_any(bool *on)
+{
+	char pattern[PATH_BYTES];
+	glob_t found;
+	int r = 0;
+
+	*on = false;
+	snprintf(pattern, sizeof(pattern), FORWARD_ONE, "*");
+	if (glob(pattern, GLOB_NOSORT, NULL, &found))
+		return fail(pattern, -EIO);
+	for (size_t i = 0; !r && !*on && i < found.gl_pathc; i++)
+		if (access(found.gl_pathv[i], F_OK) == 0) /* it may have gone meanwhile */
+			r = get(found.gl_pathv[i], on);
+	globfree(&found);
+	return r;
+}
+
+int forward_get_one(const char *interface, bool *on)
+{
+	char path[PATH_BYTES];
+
+	snprintf(path, sizeof(path), FORWARD_ONE, interface);
+	return get(path, on);
+}
+
+int forward_set_one(const char *interface, bool on)
+{
+	char path[PATH_BYTES];
+
+	snprintf(path, sizeof(path), FORWARD_ONE, interface);
+	return set(path, on);
 }

@@ -18,7 +18,9 @@
 #define BRIDGE_DID_DHCP 32u
 /* Not a deed: how the host was when forwarding was off. */
 #define BRIDGE_HAD_REDIRECTS 64u
-#define BRIDGE_DID_ALL 127u
+/* The host forwards by interface: net.ipv4.conf.NAME.forwarding was off. */
+#define BRIDGE_DID_FORWARD_ONE 128u
+#define BRIDGE_DID_ALL 255u
 
 struct bridge_state {
 	uint64_t netns; /* its inode */

@@ -4,6 +4,7 @@
 import subprocess
 
 from cases import check, need
+from harness import OUTSIDE
 
 UP = ("up", "br0", "--address", "10.9.0.1/24")
 ALL = (*UP, "--nat", "--dhcp")
@@ -96,6 +97,39 @@ def down(host):
         host.refused(1, ["bridge br0: no such bridge"], "down", "br0")
 
 
+def forwards_by_interface(host):
+    """A host that forwards by one interface alone goes on to, and by no other but the bridge."""
+    conf = "/proc/sys/net/ipv4/conf"
+    outside = host.outside()
+    host.sh(f"ip link add other type veth; ip link set other up; echo 1 > {conf}/up0/forwarding")
+    said = "br0: forwarding turned on (net.ipv4.conf.br0.forwarding alone"
+    for theirs in (False, True):
+        if theirs:
+            host.sh("ip link add br0 type bridge; ip link set br0 up")
+        before = host.snapshot()
+        lines = host.ok(*UP, "--nat")
+        check(any(line.startswith(said) for line in lines), lines)
+        check("br0: forwarding on already" in "\n".join(host.ok(*UP, "--nat")), "again")
+        guest = host.guest("guest", "br0", "10.9.0.2/24", "10.9.0.1")
+        check(guest.pings(OUTSIDE) and not outside.pings("10.9.0.2"), "NAT")
+        found = host.snapshot()
+        for name in ("all", "default", "other", "lo"):
+            check(found[f"{conf}/{name}/forwarding"] == "0\n", f"{name} forwards")
+        host.sh("ip link del p-guest; ip netns del guest")
+        lines = host.ok("down", "br0")
+        check("br0: forwarding turned off (net.ipv4.conf.br0.forwarding)" in lines, lines)
+        after = host.snapshot()
+        for found in before, after:
+            del found["links"]  # a bridge that stays is another without its guest
+        host.same(after, before, "down")
+    # Where somebody has the whole host forward meanwhile, that stays.
+    host.ok(*UP, "--nat")
+    host.sh("sysctl -qw net.ipv4.ip_forward=1")
+    host.ok("down", "br0")
+    for name in ("all", "br0", "up0"):
+        check(host.snapshot()[f"{conf}/{name}/forwarding"] == "1\n", name)
+
+
 def down_of_several(host):
     """Forwarding is put back by the last that needs it, whoever turned it on."""
     host.sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0")
@@ -174,6 +208,7 @@ CASES = {
     "down": down,
     "down-of-several": down_of_several,
     "foreign": foreign,
+    "forwards-by-interface": forwards_by_interface,
     "ports": ports,
     "repairs": repairs,
 }
