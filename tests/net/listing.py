@@ -21,6 +21,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 TESTS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..")
 sys.path[:0] = [TESTS, os.path.join(TESTS, "guest")]
@@ -28,7 +29,7 @@ sys.path[:0] = [TESTS, os.path.join(TESTS, "guest")]
 import harness
 from cases import check
 from cases_machine import stop, wait_for
-from cases_net import CLONE_NEWNET, ETH_TYPE, MAC, TIMEOUT_S, exchange
+from cases_net import CLONE_NEWNET, ETH_TYPE, MAC, TIMEOUT_S, exchange, frame, meanwhile
 from listing_scene import (NOBODY, RUN, as_user, enter, eventually, ip, listed, machine, names, net,
                            nic_of, open_tap, settled_counts, sh, unshare)
 
@@ -254,6 +255,35 @@ def refused_frames(host):
         check(nic["state"] == "down" and nic["rx"]["dropped"] == counts["tx"]["dropped"], nic)
 
 
+def hostile_guest(host):
+    """What a guest does wrong is in the figures, and so is what it asked for."""
+    enter()
+    sh("ip tuntap add tap0 mode tap; ip link set tap0 up")
+    link_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with link_socket, machine(host, "--name", "a", "--net", f"tap=tap0,mac={MAC}",
+                              guest="net_hostile", cmdline="stay", ready=b"ready\n") as process:
+        link_socket.bind(("tap0", ETH_TYPE))
+        source = link_socket.getsockname()[4]
+
+        def send_one():
+            link_socket.send(frame(1, source, "ff:ff:ff:ff:ff:ff"))
+            time.sleep(0.001)
+
+        with meanwhile(send_one):
+            said = wait_for(process, b"(stays|FAIL.*)\n")
+        check("FAIL" not in said, said)
+        nic, counts = settled_counts(host, "a", "tap0")
+        # After each reset one, of wrong_commands all refused, and the filter.
+        check(nic["control"] == {"commands": 9 + 13 + 3, "refused": 13}, nic["control"])
+        check(nic["filter"] == {"promiscuous": False, "all-multicast": True, "addresses": 1},
+              nic["filter"])
+        check(nic["tx-dropped-by-minivmm"] == 6 and not nic["rx-dropped-by-minivmm"], nic)
+        check(nic["tx"]["packets"] == counts["rx"]["packets"], (nic, counts))
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        wait_for(process, b"PASS\n")
+
+
 # --- others' machines, others' namespaces ---
 
 def users(host):
@@ -425,6 +455,7 @@ CASES = {
     "given": given,
     "gone-unread": gone_unread,
     "hostile": hostile,
+    "hostile-guest": hostile_guest,
     "link": link,
     "namespaces": namespaces,
     "nowhere": nowhere,
