@@ -37,6 +37,7 @@ static void put_live(json_t *nic, const struct run_nic_live *live)
 	put_bool(nic, "link", counter_get(&live->link));
 	json_put_number(nic, "rx-dropped-by-minivmm", counter_get(&live->rx.dropped));
 	json_put_number(nic, "tx-dropped-by-minivmm", counter_get(&live->tx.dropped));
+	json_put_number(nic, "rx-filtered", counter_get(&live->rx_filtered));
 	json_put_number(control, "commands", counter_get(&live->ctrl_commands));
 	json_put_number(control, "refused", counter_get(&live->ctrl_refused));
 	json_put(nic, "control", control);

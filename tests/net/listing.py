@@ -279,6 +279,16 @@ def hostile_guest(host):
               nic["filter"])
         check(nic["tx-dropped-by-minivmm"] == 6 and not nic["rx-dropped-by-minivmm"], nic)
         check(nic["tx"]["packets"] == counts["rx"]["packets"], (nic, counts))
+        # Of a VLAN it did not ask for: filtered, which is no drop.
+        check(nic["rx-filtered"] == 0, nic)
+        for vlan in (7, 7, 8):
+            tag = b"\x81\0" + vlan.to_bytes(2, "big")
+            untagged = frame(1, source)
+            link_socket.send(untagged[:12] + tag + untagged[12:])
+        eventually(lambda: nic_of(host, "a")["rx-filtered"] == 3, "filtered frames")
+        after = nic_of(host, "a")
+        check(after["rx-dropped-by-minivmm"] == 0 and
+              after["rx"]["dropped"] == nic["rx"]["dropped"], (nic, after))
         process.stdin.write(b"\n")
         process.stdin.flush()
         wait_for(process, b"PASS\n")
