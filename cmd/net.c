@@ -79,14 +79,19 @@ void net_count_rx(const struct net_vm *vm, unsigned int nic, struct net_count *o
 	out->dropped = counter_get(&own->dropped) + of_host->dropped;
 }
 
-/* Of what minivmm could not send the kernel counts most, too. */
+/* What the interface refused both have counted; the rest only one of them. */
 void net_count_tx(const struct net_vm *vm, unsigned int nic, struct net_count *out)
 {
 	const struct run_frames *own = &vm->found.live[nic].tx;
 	const struct link_traffic *of_host = &vm->nics[nic].link.rx;
 
+	uint64_t dropped = counter_get(&own->dropped);
+	uint64_t both = counter_get(&vm->found.live[nic].tx_refused);
+
 	count(vm, nic, own, of_host, out);
-	out->dropped = MAX(counter_get(&own->dropped), of_host->dropped);
+	if (vm->nics[nic].interface == NET_INTERFACE_FOUND)
+		dropped -= MIN(both, dropped);
+	out->dropped = dropped + of_host->dropped;
 }
 
 const char *net_link_state(const struct net_vm *vm, unsigned int nic)

@@ -26,7 +26,9 @@ struct run_nic_live {
 	/* The receive filter: everything; all multicast; so many addresses beside its own. */
 	_Atomic uint64_t promiscuous, all_multicast, filter_macs;
 	_Atomic uint64_t rx_filtered; /* frames of VLANs the guest does not want */
-	uint64_t reserved[2];
+	/* Of tx.dropped: the interface refused them, and counts them among its own. */
+	_Atomic uint64_t tx_refused;
+	uint64_t reserved[1];
 };
 
 _Static_assert(sizeof(struct run_nic_live) == 128, "shared memory: two cache lines");

@@ -23,6 +23,8 @@ static void drop(struct net_tx *tx, int r)
 	counter_add(&net->live->tx.dropped, 1);
 	if (net->lost)
 		return;
+	if (r != -EINVAL) /* of which a TAP keeps another count */
+		counter_add(&net->live->tx_refused, 1);
 	if (r == -EIO)
 		log_guest(&net->drop_limit, "%s: frame dropped: %s is down (ip link set %s up)",
 			  net->dev.name, net->net->ifname, net->net->ifname);

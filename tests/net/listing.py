@@ -252,6 +252,7 @@ def refused_frames(host):
         nic, counts = settled_counts(host, "a", "tap0")
         # The kernel counted the same ones.
         check(nic["tx-dropped-by-minivmm"] == counts["rx"]["dropped"] == 5, (nic, counts))
+        check(nic["tx"]["dropped"] == 5, nic)
         check(nic["state"] == "down" and nic["rx"]["dropped"] == counts["tx"]["dropped"], nic)
 
 
@@ -279,6 +280,9 @@ def hostile_guest(host):
               nic["filter"])
         check(nic["tx-dropped-by-minivmm"] == 6 and not nic["rx-dropped-by-minivmm"], nic)
         check(nic["tx"]["packets"] == counts["rx"]["packets"], (nic, counts))
+        # The host's stack dropped others: nobody here wants to have them.
+        check(counts["rx"]["dropped"] and nic["tx"]["dropped"] == 6 + counts["rx"]["dropped"],
+              (nic, counts))
         # Of a VLAN it did not ask for: filtered, which is no drop.
         check(nic["rx-filtered"] == 0, nic)
         for vlan in (7, 7, 8):
