@@ -228,6 +228,12 @@ def same_address(host):
     check(said("--name", "web", "--net", "bridge=br0") == "", "alone")
 
 
+def stopped(pid):
+    """Each thread of it, which takes a while."""
+    stats = [path.read_text() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def refused_frames(host):
     """Drops of both sides: the guest's frames to a TAP that is down."""
     enter()
@@ -244,6 +250,7 @@ def refused_frames(host):
         body = bytes.fromhex(MAC.replace(":", "")) + source + ETH_TYPE.to_bytes(2, "big")
         pid = listed(host)[0]["pid"]
         os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: stopped(pid), "stopped")
         for _ in range(5):
             link_socket.send(body + bytes(100))
         sh("ip link set tap0 down")
