@@ -55,7 +55,19 @@ const char *net_mac_text(const uint8_t mac[6], char out[NET_MAC_TEXT_BYTES])
 	return out;
 }
 
-/* The host's view, if vhost moves the frames past minivmm; it is the other way round. */
+const char *net_path(const struct net_vm *vm, unsigned int nic)
+{
+	const char *path = vm->found.entry.nics[nic].path;
+
+	if (!strcmp(path, "vhost") && counter_get(&vm->found.live[nic].vhost_left))
+		return "user";
+	return path;
+}
+
+/*
+ * The host's view, if vhost may have moved frames past minivmm, now or before it left that to us;
+ * it is the other way round.
+ */
 static void count(const struct net_vm *vm, unsigned int nic, const struct run_frames *own,
 		  const struct link_traffic *of_host, struct net_count *out)
 {

@@ -45,6 +45,8 @@ struct net_count {
 	uint64_t dropped; /* by minivmm or the host's interface; where one is known */
 };
 
+/* Who moves the frames now: "user" or "vhost". */
+const char *net_path(const struct net_vm *vm, unsigned int nic);
 /* The guest's address now. */
 void net_mac(const struct run_nic_live *live, uint8_t mac[6]);
 /* "52:54:00:ab:cd:ef"; returns `out`. */

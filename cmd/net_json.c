@@ -131,7 +131,7 @@ static json_t *make_nic(const struct net_vm *vm, unsigned int index)
 	json_put(nic, "mac-at-start", json_mac(entry->mac));
 	json_put_text(nic, "state", net_link_state(vm, index));
 	json_put_number(nic, "queues", entry->queues);
-	json_put_text(nic, "path", entry->path);
+	json_put_text(nic, "path", net_path(vm, index));
 	if (entry->mtu)
 		json_put_number(nic, "mtu", entry->mtu);
 	put_count(nic, "rx", &rx);

@@ -111,7 +111,7 @@ static void print_nic(const struct net_vm *vm, unsigned int index, const struct 
 	printf("  ");
 	print_cell(nic->model, 10);
 	print_cell(nic->type, 4);
-	snprintf(queues, sizeof(queues), "%u %s", nic->queues, nic->path);
+	snprintf(queues, sizeof(queues), "%u %s", nic->queues, net_path(vm, index));
 	print_padded(queues, 7);
 	net_count_rx(vm, index, &rx);
 	net_count_tx(vm, index, &tx);

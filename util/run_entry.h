@@ -25,7 +25,7 @@ struct run_nic {
 	char interface[16]; /* of the host, or "" */
 	char bridge[16];    /* that --net asked for, or "" */
 	char model[16];     /* virtio-net */
-	char path[16];      /* who moves its frames: user (space) or vhost */
+	char path[16];      /* who is to move its frames: user (space) or vhost */
 	uint8_t mac[6];     /* of the guest at the start */
 	/* Which interface that is, in the machine's network namespace: */
 	uint8_t address[6]; /* has this address, where the index is unknown; or zero */

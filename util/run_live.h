@@ -28,7 +28,7 @@ struct run_nic_live {
 	_Atomic uint64_t rx_filtered; /* frames of VLANs the guest does not want */
 	/* Of tx.dropped: the interface refused them, and counts them among its own. */
 	_Atomic uint64_t tx_refused;
-	uint64_t reserved[1];
+	_Atomic uint64_t vhost_left; /* 1: vhost was to move the frames, and minivmm does */
 };
 
 _Static_assert(sizeof(struct run_nic_live) == 128, "shared memory: two cache lines");

@@ -356,4 +356,5 @@ void virtio_net_share(struct virtio_dev *dev, struct run_nic_live *live)
 	net->live = live;
 	counter_set(&live->mac, run_mac(net->config.mac));
 	counter_set(&live->link, !!(net->config.status & VIRTIO_NET_S_LINK_UP));
+	counter_set(&live->vhost_left, 0);
 }

@@ -98,6 +98,7 @@ static void complained(void *arg)
 		return;
 	log_debug("%s: vhost-net gives up: frames go through minivmm until the guest's reset",
 		  net->dev.name);
+	counter_set(&net->live->vhost_left, 1);
 	net_leave_kernel(net);
 }
 
@@ -128,6 +129,7 @@ static void cannot(struct virtio_net *net, int r)
 	log_guest(&net->dev.log_limit, "%s: frames go through minivmm, vhost-net cannot: %s",
 		  net->dev.name, strerror(-r));
 	net->vhost = false;
+	counter_set(&net->live->vhost_left, 1);
 }
 
 /*
@@ -149,6 +151,7 @@ void net_vhost_init(struct virtio_net *net)
 	if (!keeps_rules(net)) {
 		log_debug("%s: frames go through minivmm: the driver does without mergeable "
 			  "buffers or checksums", net->dev.name);
+		counter_set(&net->live->vhost_left, 1);
 		return;
 	}
 	r = prepare(net);
@@ -160,6 +163,7 @@ void net_vhost_init(struct virtio_net *net)
 		return;
 	}
 	net->vhost = true;
+	counter_set(&net->live->vhost_left, 0);
 }
 
 /* --- interrupts --- */

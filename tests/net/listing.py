@@ -394,10 +394,10 @@ def given(host):
 
 # --- what others may have put there ---
 
-def forge(folder, number, text, nics=0, size=None, uid=NOBODY):
+def forge(folder, number, text, nics=0, size=None, uid=NOBODY, live=b"\xff"):
     """An entry, held as a machine holds it. The open file."""
     path = folder / f"{number}-1"
-    data = text + bytes(TEXT_BYTES - len(text)) + b"\xff" * (LIVE_BYTES * nics)
+    data = text + bytes(TEXT_BYTES - len(text)) + live * (LIVE_BYTES * nics)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     os.write(fd, data)
     os.ftruncate(fd, len(data) if size is None else size)
@@ -450,6 +450,28 @@ def hostile(host):
     check(names(host) == [], "unsafe")
 
 
+def vhost_left(host):
+    """Who moves the frames now, not who was to."""
+    enter()
+    folder = pathlib.Path(f"/run/user/{NOBODY}/minivmm")
+    folder.mkdir(mode=0o700, parents=True)
+    os.chown(folder, NOBODY, NOBODY)
+    text = b"minivmm 1\nvm name=%s pid=1\nnic name=net0 path=vhost queues=1\n"
+    held = [forge(folder, 1, text % b"kernel", nics=1, live=b"\0"),
+            forge(folder, 2, text % b"left", nics=1)]
+    check((nic_of(host, "kernel")["path"], nic_of(host, "left")["path"]) == ("vhost", "user"),
+          listed(host))
+    check(re.findall(r"(?m)^  +1 (user|vhost) ", net(host)) == ["vhost", "user"], net(host))
+    for fd in held:
+        os.close(fd)
+    if not os.path.exists("/dev/vhost-net"):
+        return
+    for flags, path in (("", "user"), (" merge", "vhost")):
+        with machine(host, "--name", "a", "--net", f"bridge=br0,vhost=on,mac={MAC}", guest="net",
+                     cmdline=f"frames=1 stay{flags}", ready=b"mac .*\n"):
+            check(nic_of(host, "a")["path"] == path, nic_of(host, "a"))
+
+
 def usage(host):
     enter()
     check("Usage: minivmm net" in net(host, "--help"), "help")
@@ -487,6 +509,7 @@ CASES = {
     "traffic": traffic,
     "usage": usage,
     "users": users,
+    "vhost-left": vhost_left,
 }
 
 
