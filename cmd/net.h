@@ -7,6 +7,7 @@
 
 #include "net/link.h"
 #include "net/neigh.h"
+#include "net/tc.h"
 #include "util/run_dir.h"
 
 struct host;
@@ -26,6 +27,7 @@ struct net_view {
 	enum net_interface interface;
 	struct link_info link; /* if found */
 	char bridge[16];       /* it is on, or "" */
+	struct tc_drops tc_drops;
 	/* Addresses that sent something: by the bridge's table, if it is on one; and theirs. */
 	uint8_t stations[NET_STATIONS_MAX][6];
 	unsigned int station_count, stations_left_out;

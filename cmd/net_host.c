@@ -247,6 +247,7 @@ static void look_at(const struct netns *ns, const struct run_nic *nic,
 	}
 	view->interface = NET_INTERFACE_FOUND;
 	net_mac(live, mac);
+	tc_drops_get(ns->nl, view->link.index, &view->tc_drops); /* else 0, as without tc */
 	find_bridge(ns, view);
 	find_stations(ns, view);
 	find_addresses(ns, mac, view);

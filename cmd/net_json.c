@@ -87,6 +87,8 @@ static void put_interface(json_t *nic, const struct run_nic *entry, const struct
 		put_bool(interface, "up", view->link.up);
 		put_traffic(interface, "rx", &view->link.rx);
 		put_traffic(interface, "tx", &view->link.tx);
+		json_put_number(interface, "dropped-by-filters", view->tc_drops.filters);
+		json_put_number(interface, "dropped-by-shaper", view->tc_drops.shaper);
 	}
 	json_put(nic, "interface", interface);
 }

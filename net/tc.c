@@ -7,6 +7,7 @@
 #include "net/tc.h"
 
 #include <errno.h>
+#include <linux/gen_stats.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -48,16 +49,22 @@ static struct tcmsg *start(char *buf, uint16_t type, uint16_t flags, int index,
 
 /* --- the place for filters --- */
 
-static int hook(struct mnl_socket *nl, uint16_t type, uint16_t flags, int index)
+static struct nlmsghdr *start_hook(char *buf, uint16_t type, uint16_t flags, int index)
 {
-	char buf[256];
 	struct nlmsghdr *msg;
 	struct tcmsg *tcm = start(buf, type, flags, index, &msg);
 
 	tcm->tcm_parent = TC_H_CLSACT;
 	tcm->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
 	mnl_attr_put_strz(msg, TCA_KIND, "clsact");
-	return link_talk(nl, msg, NULL, NULL);
+	return msg;
+}
+
+static int hook(struct mnl_socket *nl, uint16_t type, uint16_t flags, int index)
+{
+	char buf[256];
+
+	return link_talk(nl, start_hook(buf, type, flags, index), NULL, NULL);
 }
 
 int tc_hook_add(struct mnl_socket *nl, int index)
@@ -272,6 +279,44 @@ int tc_shaper_delete(struct mnl_socket *nl, int index)
 	char buf[256];
 
 	return link_talk(nl, start_shaper(buf, RTM_DELQDISC, 0, index), NULL, NULL);
+}
+
+/* --- what was dropped --- */
+
+static int parse_drops(const struct nlmsghdr *msg, void *arg)
+{
+	const struct nlattr *attr, *inner;
+	struct gnet_stats_queue queue;
+	uint64_t *drops = arg;
+
+	if (msg->nlmsg_type != RTM_NEWQDISC)
+		return MNL_CB_OK;
+	mnl_attr_for_each(attr, msg, sizeof(struct tcmsg)) {
+		if (mnl_attr_get_type(attr) != TCA_STATS2)
+			continue;
+		mnl_attr_for_each_nested(inner, attr) {
+			if (mnl_attr_get_type(inner) != TCA_STATS_QUEUE ||
+			    mnl_attr_get_payload_len(inner) < sizeof(queue))
+				continue;
+			memcpy(&queue, mnl_attr_get_payload(inner), sizeof(queue));
+			*drops = queue.drops;
+		}
+	}
+	return MNL_CB_OK;
+}
+
+int tc_drops_get(struct mnl_socket *nl, int index, struct tc_drops *out)
+{
+	const uint16_t flags = NLM_F_ECHO; /* or the answer is only for those who listen to all */
+	char buf[256];
+	int r;
+
+	*out = (struct tc_drops){0};
+	r = link_talk(nl, start_hook(buf, RTM_GETQDISC, flags, index), parse_drops, &out->filters);
+	if (r && r != -ENOENT && r != -EINVAL) /* none, or one of another kind */
+		return r;
+	r = link_talk(nl, start_shaper(buf, RTM_GETQDISC, flags, index), parse_drops, &out->shaper);
+	return r == -ENOENT || r == -EINVAL ? 0 : r;
 }
 
 /* --- what was left --- */

@@ -53,5 +53,11 @@ int tc_shaper_add(struct mnl_socket *nl, int index, uint64_t rate, uint64_t burs
 		  uint64_t queue);
 int tc_shaper_delete(struct mnl_socket *nl, int index);
 
+/* Frames dropped so far by filters, whoever's, and by our shaper. Zero where there are none. */
+struct tc_drops {
+	uint64_t filters, shaper;
+};
+int tc_drops_get(struct mnl_socket *nl, int index, struct tc_drops *out);
+
 /* Remove what was left. -EPERM: there is something. */
 int tc_clean(struct mnl_socket *nl, int index);

@@ -21,17 +21,17 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 
 TESTS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..")
 sys.path[:0] = [TESTS, os.path.join(TESTS, "guest")]
 
 import harness
+import listing_drops
 from cases import check
 from cases_machine import stop, wait_for
-from cases_net import CLONE_NEWNET, ETH_TYPE, MAC, TIMEOUT_S, exchange, frame, meanwhile
-from listing_scene import (NOBODY, RUN, as_user, enter, eventually, ip, listed, machine, names, net,
-                           nic_of, open_tap, settled_counts, sh, unshare)
+from cases_net import CLONE_NEWNET, ETH_TYPE, MAC, TIMEOUT_S, exchange
+from listing_scene import (NOBODY, RUN, as_user, enter, eventually, ip, listed, machine, names,
+                           net, nic_of, open_tap, settled_counts, sh, unshare)
 
 TEXT_BYTES, LIVE_BYTES = 8192, 128
 BUFFERS = 64  # guest_net.c
@@ -228,83 +228,6 @@ def same_address(host):
     check(said("--name", "web", "--net", "bridge=br0") == "", "alone")
 
 
-def stopped(pid):
-    """Each thread of it, which takes a while."""
-    stats = [path.read_text() for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
-
-
-def refused_frames(host):
-    """Drops of both sides: the guest's frames to a TAP that is down."""
-    enter()
-    sh("ip tuntap add tap0 mode tap; ip link set tap0 up")
-    link_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_TYPE))
-    with link_socket, machine(host, "--name", "a", "--net", f"tap=tap0,mac={MAC}", guest="net",
-                              cmdline="frames=20 stay", ready=b"mac .*\n"):
-        link_socket.bind(("tap0", ETH_TYPE))
-        link_socket.settimeout(TIMEOUT_S)
-        exchange(link_socket, 10)
-        check(nic_of(host, "a")["tx"]["dropped"] == 0, "dropped")
-        # What waits in the TAP when it goes down is read all the same.
-        source = link_socket.getsockname()[4]
-        body = bytes.fromhex(MAC.replace(":", "")) + source + ETH_TYPE.to_bytes(2, "big")
-        pid = listed(host)[0]["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: stopped(pid), "stopped")
-        for _ in range(5):
-            link_socket.send(body + bytes(100))
-        sh("ip link set tap0 down")
-        os.kill(pid, signal.SIGCONT)
-        eventually(lambda: nic_of(host, "a")["tx"]["dropped"] == 5, "drops")
-        nic, counts = settled_counts(host, "a", "tap0")
-        # The kernel counted the same ones.
-        check(nic["tx-dropped-by-minivmm"] == counts["rx"]["dropped"] == 5, (nic, counts))
-        check(nic["tx"]["dropped"] == 5, nic)
-        check(nic["state"] == "down" and nic["rx"]["dropped"] == counts["tx"]["dropped"], nic)
-
-
-def hostile_guest(host):
-    """What a guest does wrong is in the figures, and so is what it asked for."""
-    enter()
-    sh("ip tuntap add tap0 mode tap; ip link set tap0 up")
-    link_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    with link_socket, machine(host, "--name", "a", "--net", f"tap=tap0,mac={MAC}",
-                              guest="net_hostile", cmdline="stay", ready=b"ready\n") as process:
-        link_socket.bind(("tap0", ETH_TYPE))
-        source = link_socket.getsockname()[4]
-
-        def send_one():
-            link_socket.send(frame(1, source, "ff:ff:ff:ff:ff:ff"))
-            time.sleep(0.001)
-
-        with meanwhile(send_one):
-            said = wait_for(process, b"(stays|FAIL.*)\n")
-        check("FAIL" not in said, said)
-        nic, counts = settled_counts(host, "a", "tap0")
-        # After each reset one, of wrong_commands all refused, and the filter.
-        check(nic["control"] == {"commands": 9 + 13 + 3, "refused": 13}, nic["control"])
-        check(nic["filter"] == {"promiscuous": False, "all-multicast": True, "addresses": 1},
-              nic["filter"])
-        check(nic["tx-dropped-by-minivmm"] == 6 and not nic["rx-dropped-by-minivmm"], nic)
-        check(nic["tx"]["packets"] == counts["rx"]["packets"], (nic, counts))
-        # The host's stack dropped others: nobody here wants to have them.
-        check(counts["rx"]["dropped"] and nic["tx"]["dropped"] == 6 + counts["rx"]["dropped"],
-              (nic, counts))
-        # Of a VLAN it did not ask for: filtered, which is no drop.
-        check(nic["rx-filtered"] == 0, nic)
-        for vlan in (7, 7, 8):
-            tag = b"\x81\0" + vlan.to_bytes(2, "big")
-            untagged = frame(1, source)
-            link_socket.send(untagged[:12] + tag + untagged[12:])
-        eventually(lambda: nic_of(host, "a")["rx-filtered"] == 3, "filtered frames")
-        after = nic_of(host, "a")
-        check(after["rx-dropped-by-minivmm"] == 0 and
-              after["rx"]["dropped"] == nic["rx"]["dropped"], (nic, after))
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-        wait_for(process, b"PASS\n")
-
-
 # --- others' machines, others' namespaces ---
 
 def users(host):
@@ -493,17 +416,16 @@ def usage(host):
 
 
 CASES = {
+    **listing_drops.CASES,
     "comes-and-goes": comes_and_goes,
     "failed-start": failed_start,
     "given": given,
     "gone-unread": gone_unread,
     "hostile": hostile,
-    "hostile-guest": hostile_guest,
     "link": link,
     "namespaces": namespaces,
     "nowhere": nowhere,
     "reboot": reboot,
-    "refused-frames": refused_frames,
     "same-address": same_address,
     "table": table,
     "traffic": traffic,
