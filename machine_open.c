@@ -129,6 +129,7 @@ static int open_net(const struct machine_config *config, unsigned int index, str
 {
 	struct net_options options = config->nets[index].net;
 
+	options.vm_name = config->name;
 	options.queues_default = MIN(topology_count(&config->vm.cpus), NET_QUEUES_MAX);
 	return net_open(&options, out);
 }

@@ -6,6 +6,7 @@
  * process leaves nothing. Adopted ones are put back as they were: bridge, up or down, header
  * size. Nothing is changed before everything that can be looked up was.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
@@ -21,7 +22,7 @@
 #include "util/log.h"
 #include "util/util.h"
 
-#define CREATED_NAME "mv%d"
+#define CREATED_PREFIX "mv"
 
 static int no_right_to_create(const struct net_options *opts)
 {
@@ -34,6 +35,19 @@ static int no_right_to_create(const struct net_options *opts)
 		  name, many ? " multi_queue" : "", name, opts->bridge ? "master " : "",
 		  opts->bridge ? opts->bridge : "", opts->bridge ? " " : "", name);
 	return -EPERM;
+}
+
+/* What an interface's name may have of the machine's, which leaves room for three digits. */
+static void created_name(char name[IFNAMSIZ], const char *vm_name)
+{
+	size_t room = IFNAMSIZ - 1 - strlen(CREATED_PREFIX "-") - 3, len = 0;
+	char part[IFNAMSIZ] = "";
+
+	for (; vm_name && vm_name[len] && len < room; len++)
+		part[len] = isalnum((unsigned char)vm_name[len]) ? vm_name[len] : '-';
+	/* The kernel makes "%d" the first number that is free; no digit before belongs to it. */
+	snprintf(name, IFNAMSIZ, CREATED_PREFIX "%s%s%%d", part,
+		 len && isdigit((unsigned char)part[len - 1]) ? "-" : "");
 }
 
 static int check_names(const struct net_options *opts)
@@ -136,7 +150,10 @@ static int attach(struct tap *tap, const struct net_options *opts, const struct 
 
 	if (r)
 		return r;
-	snprintf(req.ifr_name, IFNAMSIZ, "%s", opts->tap ? opts->tap : CREATED_NAME);
+	if (opts->tap)
+		snprintf(req.ifr_name, IFNAMSIZ, "%s", opts->tap);
+	else
+		created_name(req.ifr_name, opts->vm_name);
 	if (link ? link->tun_multi_queue : queues > 1)
 		req.ifr_flags |= IFF_MULTI_QUEUE;
 	if (!link)

@@ -33,6 +33,7 @@ enum net_vhost {
 
 /* What `--net` asks for. Names are at most 15 bytes; NULL is "not given". */
 struct net_options {
+	const char *vm_name; /* in that of an interface which is created, or NULL */
 	const char *tap;    /* adopt this interface if it exists, else create it so named */
 	const char *bridge; /* put the interface on this bridge */
 	/* Open files of one TAP, each a queue, taken over on success; without tap and bridge. */

@@ -58,7 +58,7 @@ def traffic(host):
            f"ip neigh replace fe80::2 lladdr {MAC} dev br0 nud stale; "
            f"ip neigh replace 10.9.0.3 lladdr {MAC} dev br0 nud failed; "
            "ip neigh replace 10.9.0.4 lladdr 02:00:00:00:00:04 dev br0 nud stale")
-        nic, counts = settled_counts(host, "web", "mv0")
+        nic, counts = settled_counts(host, "web", "mvweb0")
         check({way: nic["interface"][way] for way in ("rx", "tx")} == counts, (nic, counts))
         for ours, theirs in (("rx", "tx"), ("tx", "rx")):
             check(nic[ours] == counts[theirs], (ours, nic, counts))
@@ -67,7 +67,7 @@ def traffic(host):
         table = json.loads(subprocess.run(["bridge", "-j", "fdb", "show", "br", "br0"],
                                           capture_output=True, check=True).stdout)
         learnt = [entry["mac"] for entry in table
-                  if entry["ifname"] == "mv0" and entry.get("state") != "permanent"]
+                  if entry["ifname"] == "mvweb0" and entry.get("state") != "permanent"]
         check(MAC in learnt and sorted(nic["stations"]) == sorted(learnt), (nic, table))
         want = {item["dst"] for item in ip("neigh")
                 if item.get("lladdr") == MAC and item["state"] != ["FAILED"]}
@@ -79,7 +79,7 @@ def traffic(host):
         check(not other["stations"] and not other["addresses"], other)
         check(other["tx"]["packets"] == 0, other)
         lines = net(host).splitlines()
-        check(re.fullmatch(r"web +net0 +up +mv0 +br0 +52:54:00:ab:cd:ef +10\.9\.0\.2 \+2",
+        check(re.fullmatch(r"web +net0 +up +mvweb0 +br0 +52:54:00:ab:cd:ef +10\.9\.0\.2 \+2",
                            lines[4]), lines)
         check(re.fullmatch(rf" +virtio-net +tap +1 user +[0-9.]+ KiB +[0-9]+ +0 "
                            rf"+[0-9.]+ KiB +{frames} +0", lines[5]), lines)
@@ -88,7 +88,7 @@ def traffic(host):
 def table(host):
     """What is in each column; 80 of them do."""
     enter()
-    with machine(host, "--name", "a-rather-long-name", "--net", "bridge=br0,mac=02:00:00:00:00:01",
+    with machine(host, "--name", "a-longish-name", "--net", "bridge=br0,mac=02:00:00:00:00:01",
                  "--net", "tap=t1,mac=02:00:00:00:00:02") as first, \
             machine(host, "--net", "bridge=br0") as second, machine(host, "--name", "alone"):
         lines = net(host).splitlines()
@@ -98,11 +98,11 @@ def table(host):
               head)
         rows = {tuple(line.split()[:2]): line for line in lines[2:] if line[0] != " "}
         # By name, and the one without by its process.
-        check(list(rows) == [(str(second.pid), "net0"), ("a-rather-long-name", "net0"),
-                             ("a-rather-long-name", "net1"), ("alone", "no")], rows)
-        check(rows["a-rather-long-name", "net0"].split()[2:] ==
-              ["up", "mv0", "br0", "02:00:00:00:00:01"], rows)
-        check(rows["a-rather-long-name", "net1"].split()[2:] ==
+        check(list(rows) == [(str(second.pid), "net0"), ("a-longish-name", "net0"),
+                             ("a-longish-name", "net1"), ("alone", "no")], rows)
+        check(rows["a-longish-name", "net0"].split()[2:] ==
+              ["up", "mva-longish0", "br0", "02:00:00:00:00:01"], rows)
+        check(rows["a-longish-name", "net1"].split()[2:] ==
               ["up", "t1", "-", "02:00:00:00:00:02"], rows)
         columns = [head.index(word) for word in ("NIC", "LINK", "INTERFACE", "BRIDGE", "MAC")]
         for line in list(rows.values())[:3]:
@@ -111,8 +111,8 @@ def table(host):
         check(below.split().count("DROPS") == 2, below)
 
         check([vm["pid"] for vm in listed(host, str(first.pid))] == [first.pid], "by process")
-        nics = listed(host, "a-rather-long-name")[0]["nics"]
-        check([nic["interface"]["name"] for nic in nics] == ["mv0", "t1"], nics)
+        nics = listed(host, "a-longish-name")[0]["nics"]
+        check([nic["interface"]["name"] for nic in nics] == ["mva-longish0", "t1"], nics)
         check([nic["mtu"] for nic in nics] == [1400, 1500], nics)
         check(nics[0]["interface"]["bridge"] == "br0" and not nics[1]["interface"]["bridge"], nics)
         check(listed(host, "alone")[0]["nics"] == [], "no NIC")
@@ -171,18 +171,18 @@ def link(host):
             return nic_of(host, "a", index)["state"]
 
         check(state() == state(1) == "up", "up")
-        sh("ip link set mv0 down")
+        sh("ip link set mva0 down")
         check(state() == "down" and state(1) == "up", "down")
-        sh("ip link set mv0 name renamed; ip link set renamed up; ip link set t1 master br0")
+        sh("ip link set mva0 name renamed; ip link set renamed up; ip link set t1 master br0")
         nics = listed(host, "a")[0]["nics"]
         check([nic["interface"]["name"] for nic in nics] == ["renamed", "t1"], nics)
         check(nics[1]["interface"]["bridge"] == "br0", nics)
         sh("ip link del renamed")
         check(state() == "gone" and state(1) == "up", "gone")
         # Another of its name is not it.
-        sh("ip tuntap add mv0 mode tap; ip link set mv0 up")
+        sh("ip tuntap add mva0 mode tap; ip link set mva0 up")
         check(state() == "gone", "another")
-        check(re.search(r"^a +net0 +gone +mv0 +br0 ", net(host), re.MULTILINE), net(host))
+        check(re.search(r"^a +net0 +gone +mva0 +br0 ", net(host), re.MULTILINE), net(host))
         check(process.poll() is None, "it runs on")
 
 
@@ -360,7 +360,7 @@ def hostile(host):
         check(vms[1]["nics"][0]["rx"]["bytes"] == (1 << 63) - 1, vms)
         text = net(host, message=message)
         check(all(c == "\n" or c.isprintable() for c in text), text.encode())
-        check(re.search(r"^good +net0 +up +mv0 +br0 ", text, re.MULTILINE), text)
+        check(re.search(r"^good +net0 +up +mvgood0 +br0 ", text, re.MULTILINE), text)
         check(names(host, **as_user(12345)) == ["good"], "not to others")
     check(target.read_text() == "x", "followed a link")
     for fd in held:

@@ -41,6 +41,17 @@ static void creates_and_deletes(void **state)
 	net_close(NULL);
 }
 
+/* By the machine's name. */
+static void named(const char *vm_name, const char *ifname)
+{
+	struct net_options opts = {.bridge = "br0", .vm_name = vm_name};
+	struct net *net;
+
+	assert_int_equal(net_open(&opts, &net), 0);
+	assert_string_equal(net->ifname, ifname);
+	net_close(net);
+}
+
 static void joins_the_bridge(void **state)
 {
 	struct net *a, *b;
@@ -58,6 +69,10 @@ static void joins_the_bridge(void **state)
 	assert_int_equal(b->mtu, 1400);
 	net_close(a);
 	assert_false(exists("mv0"));
+	named("web", "mvweb0");
+	named("web1", "mvweb1-0");
+	named("a/b%s a-long-name", "mva-b-s-a-l0");
+	named("", "mv0");
 	net_close(b);
 	assert_false(exists("guest1"));
 	assert_true(exists("br0"));
