@@ -69,6 +69,13 @@ static int choose_dir(struct snapshot *s)
 	return 0;
 }
 
+static void remove_name(char *name)
+{
+	if (name[0])
+		unlink(name);
+	name[0] = 0;
+}
+
 /* Where file systems have no files without a name. */
 static int make_named(struct snapshot *s)
 {
@@ -82,10 +89,8 @@ static int make_named(struct snapshot *s)
 		s->temp[0] = 0;
 		return n < PATH_MAX ? -errno : -ENAMETOOLONG;
 	}
-	if (s->merges)
-		return 0;
-	unlink(s->temp);
-	s->temp[0] = 0;
+	if (!s->merges)
+		remove_name(s->temp);
 	return 0;
 }
 
@@ -200,13 +205,6 @@ int snapshot_open(struct loop *loop, const struct blk_options *opts, struct blk 
 	return 0;
 }
 
-static void remove_name(char *name)
-{
-	if (name[0])
-		unlink(name);
-	name[0] = 0;
-}
-
 void snapshot_finish(struct snapshot *s)
 {
 	if (s)
@@ -275,7 +273,7 @@ int blk_commit(struct blk *blk)
 	/* In this order: what has the name is complete, even after a power cut. */
 	r = sync_overlay(blk);
 	named = make_link(s);
-	if (named < 0)
+	if (named < 0 && !r)
 		log_warn("disk %s: no name could be given to its changes (%s): they are merged "
 			 "without", s->disk, strerror(-named));
 	if (!r) {

@@ -96,7 +96,6 @@ void net_count_tx(const struct net_vm *vm, unsigned int nic, struct net_count *o
 {
 	const struct run_frames *own = &vm->found.live[nic].tx;
 	const struct link_traffic *of_host = &vm->nics[nic].link.rx;
-
 	uint64_t dropped = counter_get(&own->dropped);
 	uint64_t both = counter_get(&vm->found.live[nic].tx_refused);
 

@@ -97,7 +97,6 @@ static int claim(struct qcow2 *q, uint64_t offset, uint64_t bytes, const char *w
 {
 	uint64_t cluster = offset >> q->cluster_bits;
 	uint64_t count = (bytes + q->cluster_bytes - 1) >> q->cluster_bits;
-
 	int r;
 
 	if (q2_meta_any(q, cluster, count))
