@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Temporary overlays: the disk stays as it is, or gets all of it in the end; and wherever the
- * merge is cut off, disk and overlay together have what the guest wrote.
- *
- * CUT_STRIDE=1 cuts at every operation; by default at some.
- */
+/* Temporary overlays: the disk stays as it is, or gets all of it in the end. */
 #include "harness.h"
 
 #include <errno.h>
@@ -19,17 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "block/impl.h"
-#include "block/qcow2/qcow2.h"
-#include "sim.h"
+#include "snapshot_scene.h"
 #include "util/util.h"
-#include "work.h"
 
-#define DISK_BYTES ((24ull << 20) + 512 * 7)
-#define SECTORS (DISK_BYTES / 512)
-
-static struct loop *loop;
-static const char *disk, *copy, *left;
 static bool no_nameless; /* as on file systems that have no such files */
 
 int open(const char *path, int flags, ...)
@@ -47,110 +34,6 @@ int open(const char *path, int flags, ...)
 		va_end(args);
 	}
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
-}
-
-static int try_open(const char *path, enum blk_snapshot snapshot, struct blk **out)
-{
-	struct blk_options opts = {.path = path, .snapshot = snapshot, .backing = BLK_BACKING_ON};
-
-	return blk_open(loop, &opts, out);
-}
-
-static void refused(const char *path, enum blk_snapshot snapshot, const char *says)
-{
-	struct blk *blk;
-	const char *log;
-	int r;
-
-	capture_log_start();
-	r = try_open(path, snapshot, &blk);
-	log = capture_log_end();
-	if (r >= 0)
-		fail_msg("%s: opened, not \"%s\"", path, says);
-	if (!strstr(log, says) || strchr(log, '\n') != strrchr(log, '\n'))
-		fail_msg("\"%s\" expected in: %s", says, log);
-}
-
-static bool exists(const char *path)
-{
-	return access(path, F_OK) == 0;
-}
-
-static struct work *filled_work(uint64_t seed)
-{
-	struct work *work = work_create(NULL, 0, SECTORS, seed);
-
-	work_assume(work, 1, SECTORS / 2);
-	work->idle_discards = true;
-	return work;
-}
-
-/* --- kinds of disks --- */
-
-static void make_raw(struct work *work)
-{
-	work_save(work, disk, DISK_BYTES);
-}
-
-static void make_qcow2(struct work *work)
-{
-	const char *raw = temp_path("filling.raw");
-
-	work_save(work, raw, DISK_BYTES);
-	assert_int_equal(shell("qemu-img convert -f raw -O qcow2 -o cluster_size=4k %s %s", raw,
-			       disk), 0);
-}
-
-static void make_packed(struct work *work)
-{
-	const char *raw = temp_path("filling.raw");
-
-	work_save(work, raw, DISK_BYTES);
-	assert_int_equal(shell("qemu-img convert -c -f raw -O qcow2 -o compat=0.10 %s %s", raw,
-			       disk), 0);
-}
-
-static void make_backed(struct work *work)
-{
-	const char *raw = temp_path("filling.raw");
-
-	work_save(work, raw, DISK_BYTES);
-	assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F raw %s", raw, disk), 0);
-	assert_int_equal(shell("(sha256sum %s >%s)", raw, temp_path("filling.sum")), 0);
-}
-
-static const struct kind {
-	const char *name, *file, *format;
-	void (*make)(struct work *work);
-} kinds[] = {
-	{"raw", "disk.img", "raw", make_raw},
-	{"qcow2", "disk.qcow2", "qcow2", make_qcow2},
-	{"compressed", "packed.qcow2", "qcow2", make_packed},
-	{"backed", "backed.qcow2", "qcow2", make_backed},
-};
-
-static void make(const struct kind *kind, struct work *work)
-{
-	char name[64];
-
-	disk = temp_path(kind->file);
-	copy = temp_path("copy");
-	snprintf(name, sizeof(name), "%s.snapshot-1.qcow2", kind->file);
-	left = temp_path(name);
-	kind->make(work);
-	assert_int_equal(shell("cp %s %s", disk, copy), 0);
-}
-
-/* The disk holds what was written, for QEMU, which finds nothing wrong. */
-static void holds(const struct kind *kind, struct work *work)
-{
-	const char *raw = temp_path("result.raw");
-
-	if (strcmp(kind->format, "qcow2") == 0)
-		assert_int_equal(shell("qemu-img check -f qcow2 %s", disk), 0);
-	assert_int_equal(shell("qemu-img convert -f %s -O raw %s %s", kind->format, disk, raw), 0);
-	work_closed(work);
-	assert_int_equal(work_compare_file(work, raw), 0);
 }
 
 static void thrown_away(const struct kind *kind, enum blk_snapshot snapshot, uint64_t seed)
@@ -183,7 +66,7 @@ static void committed(const struct kind *kind, uint64_t seed)
 		assert_false(exists(left));
 		holds(kind, work);
 	}
-	if (kind->make == make_backed)
+	if (kind == &kinds[KIND_BACKED])
 		assert_int_equal(shell("sha256sum -c %s", temp_path("filling.sum")), 0);
 	work_destroy(work);
 }
@@ -192,7 +75,7 @@ static void test_thrown_away(void **state)
 {
 	uint64_t seed = test_seed(41);
 
-	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+	for (size_t i = 0; i < kind_count; i++) {
 		thrown_away(&kinds[i], BLK_SNAPSHOT_ON, rnd(&seed));
 		thrown_away(&kinds[i], BLK_SNAPSHOT_COMMIT, rnd(&seed));
 	}
@@ -202,7 +85,7 @@ static void test_committed(void **state)
 {
 	uint64_t seed = test_seed(42);
 
-	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+	for (size_t i = 0; i < kind_count; i++)
 		committed(&kinds[i], rnd(&seed));
 }
 
@@ -353,7 +236,7 @@ static void fails_and_is_finished(const struct kind *kind, uint64_t seed)
 	assert_int_equal(try_open(disk, BLK_SNAPSHOT_COMMIT, &work->blk), 0);
 	work->max_len = 64;
 	work_run(work, loop, 4);
-	limit_files(kind->make == make_backed ? 512 << 10 : 12 << 20);
+	limit_files(kind == &kinds[KIND_BACKED] ? 512 << 10 : 12 << 20);
 	capture_log_start();
 	assert_int_not_equal(blk_commit(work->blk), 0);
 	blk_close(work->blk);
@@ -379,134 +262,6 @@ static void test_fails(void **state)
 	fails_and_is_finished(&kinds[3], rnd(&seed));
 }
 
-/* --- cut off --- */
-
-struct merge {
-	struct sim *disk, *overlay;
-	struct blk *blk;
-	struct work *work;
-};
-
-static int open_disk(void *arg, const char *file, const char *format, struct blk **out)
-{
-	struct sim *sim = arg;
-	struct qcow2_options opts = {.name = "disk"};
-	bool is_raw = strcmp(format, "raw") == 0;
-	int r;
-
-	sim->below->in_order = true;
-	r = is_raw ? raw_create(&sim->below->bio, "disk", false, out)
-		   : qcow2_create(&sim->below->bio, &opts, out);
-	sim->below->in_order = false;
-	return r;
-}
-
-static void open_both(struct merge *m, uint64_t seed)
-{
-	struct qcow2_options opts = {.name = "overlay", .open_backing = open_disk};
-
-	m->disk = sim_create(seed);
-	m->overlay = sim_create(seed + 1);
-	m->overlay->below = m->disk;
-	opts.arg = m->overlay;
-	sim_load(m->disk, disk);
-	sim_load(m->overlay, left);
-	m->overlay->in_order = true;
-	assert_int_equal(qcow2_create(&m->overlay->bio, &opts, &m->blk), 0);
-	m->overlay->in_order = false;
-}
-
-static void check_joined(struct work *work, const char *file, const char *format, long at)
-{
-	const char *raw = temp_path("joined.raw");
-
-	assert_int_equal(shell("qemu-img convert -f %s -O raw %s %s", format, file, raw), 0);
-	if (work_compare_file(work, raw))
-		fail_msg("cut off at operation %ld: sectors of %s lost", at, file);
-}
-
-/* The power goes at operation `n` of the disk: returns false if the merge ended before. */
-static bool cut_at(const struct kind *kind, struct work *work, long n, uint64_t seed)
-{
-	struct merge m;
-	bool came;
-	int r;
-
-	open_both(&m, seed);
-	m.disk->fail_after = n;
-	m.disk->fail_errno = -EIO;
-	m.disk->fail_from_then_on = true;
-	capture_log_start();
-	r = qcow2_merge(m.blk);
-	came = m.disk->fail_after < -1;
-	assert_int_equal(r != 0, came);
-	sim_cut(m.disk, (unsigned int)(rnd(&seed) % 257));
-	sim_save_durable(m.disk, disk);
-	blk_close(m.blk);
-	capture_log_end();
-	sim_destroy(m.overlay); /* and the disk */
-
-	if (strcmp(kind->format, "qcow2") == 0) {
-		r = shell("qemu-img check -f qcow2 %s", disk);
-		assert_true(r == 0 || r == 3);
-	}
-	if (!came) {
-		check_joined(work, disk, kind->format, n);
-		return false;
-	}
-	check_joined(work, left, "qcow2", n);
-	if (rnd(&seed) % 4 == 0) {
-		assert_int_equal(shell("qemu-img commit -f qcow2 -d %s", left), 0);
-		check_joined(work, disk, kind->format, n);
-	}
-	return true;
-}
-
-/* An overlay with some work in it; as after blk_commit gave it a name. */
-static void make_overlay(const struct kind *kind, struct work *work)
-{
-	struct merge m;
-
-	assert_int_equal(shell("qemu-img create -f qcow2 -b %s -F %s %s", disk, kind->format, left),
-			 0);
-	open_both(&m, 7);
-	work->blk = m.blk;
-	for (int i = 0; i < 60; i++) {
-		work_submit(work);
-		sim_run(m.overlay);
-	}
-	assert_int_equal(blk_close(m.blk), 0);
-	work_closed(work);
-	sim_save(m.overlay, left);
-	sim_destroy(m.overlay);
-}
-
-static void cut_everywhere(const struct kind *kind, uint64_t seed)
-{
-	const char *stride = getenv("CUT_STRIDE");
-	uint64_t step = stride ? strtoull(stride, NULL, 0) : 12;
-	struct work *work = filled_work(seed);
-	long n = (long)(rnd(&seed) % step);
-
-	make(kind, work);
-	work->max_len = 300;
-	make_overlay(kind, work);
-	while (cut_at(kind, work, n, rnd(&seed))) {
-		n += (long)(1 + rnd(&seed) % (2 * step - 1));
-		assert_int_equal(shell("cp %s %s", copy, disk), 0);
-	}
-	print_message("%s, cut off up to operation %ld\n", kind->name, n);
-	work_destroy(work);
-}
-
-static void test_cut(void **state)
-{
-	uint64_t seed = test_seed(44);
-
-	cut_everywhere(&kinds[0], rnd(&seed));
-	cut_everywhere(&kinds[1], rnd(&seed));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -519,7 +274,6 @@ int main(void)
 		cmocka_unit_test(test_left),
 		cmocka_unit_test(test_named),
 		cmocka_unit_test(test_fails),
-		cmocka_unit_test(test_cut),
 	};
 	int r;
 
